@@ -1,0 +1,177 @@
+"""Lane axes: which axis of each argument, State and result is the one that a map runs over."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+from jax.api_util import flatten_axes
+
+from graphstate.errors import AliasError, AxisError, some_of
+from graphstate.graph._axes import StateAxes
+from graphstate.graph._graphdef import GraphDef
+from graphstate.graph._layout import record_of
+from graphstate.graph._path import Path, write_path
+from graphstate.graph._state import State
+
+from ._arguments import Arguments, argument_names, function_name
+from ._plan import Plan
+
+__all__ = ["Axis", "argument_axes", "axis_of_leaf", "check_axis", "lane_count", "result_axes", "target_axes"]
+
+Axis: TypeAlias = int | None
+Spec: TypeAlias = int | None | StateAxes
+
+
+def argument_axes(in_axes: Any, arguments: Arguments, function: Callable[..., Any]) -> list[Spec]:
+    """The axis of each leaf of `(args, kwargs)`; keyword arguments are mapped over axis 0, as in JAX.
+
+    Raises:
+        AxisError: `in_axes` does not fit the arguments.
+    """
+    args_treedef, _ = jax.tree_util.treedef_children(arguments.shape.treedef)
+    count = len(jax.tree_util.treedef_children(args_treedef))
+    if isinstance(in_axes, list):
+        in_axes = tuple(in_axes)
+    if type(in_axes) is tuple and len(in_axes) != count:
+        raise AxisError(
+            f"`in_axes` must have an entry for each of the {count} positional arguments of `{function_name(function)}`, but it has "
+            f"{len(in_axes)}: {in_axes!r}. Keyword arguments need none: they are mapped over axis 0."
+        )
+    return _spread(arguments.shape.treedef, (in_axes, 0), "in_axes", in_axes)
+
+
+def result_axes(out_axes: Any, treedef: Any) -> list[Spec]:
+    """The axis of each leaf of a result.
+
+    Raises:
+        AxisError: `out_axes` does not fit the result.
+    """
+    return _spread(treedef, tuple(out_axes) if isinstance(out_axes, list) else out_axes, "out_axes", out_axes)
+
+
+def _spread(treedef: Any, prefix: Any, name: str, given: Any) -> list[Spec]:
+    try:
+        found = flatten_axes(name, treedef, prefix)
+    except ValueError:
+        marks = jax.tree.unflatten(treedef, ["*"] * treedef.num_leaves)
+        shape = marks[0] if name == "in_axes" else marks
+        raise AxisError(
+            f"`{name}` must be a prefix of the {'arguments' if name == 'in_axes' else 'result'} (ints, None and StateAxes, where "
+            f"these have leaves or subtrees), but it is {given!r}, and they are {shape!r}. A Node is one leaf."
+        ) from None
+    for axis in found:
+        if axis is not None and not isinstance(axis, StateAxes) and (isinstance(axis, bool) or not isinstance(axis, int)):
+            raise AxisError(
+                f"`{name}` holds ints, None and StateAxes, but one of its leaves is {axis!r} of type {type(axis).__name__}. "
+                "To choose by filter write `StateAxes({filter: axis, ...: None})`."
+            )
+    return list(found)
+
+
+def axis_of_leaf(spec: Spec, graphdef: GraphDef, place: int, leaf: Any) -> dict[Path, Axis]:
+    """The axis of one State or array by each of its paths in the graph of one object."""
+    if not isinstance(spec, StateAxes):
+        return {graphdef.path(place): spec}
+    record = record_of(graphdef.heads[place], leaf)  # type: ignore[arg-type]
+    return {path: spec.axis((path,), record) for path in graphdef.paths(place)}
+
+
+def target_axes(arguments: Arguments, specs: Sequence[Spec], function: Callable[..., Any]) -> list[Axis]:
+    """The axis of each of `arguments.targets`.
+
+    Raises:
+        AliasError: one State is reached in two ways that give it two axes.
+    """
+    names = argument_names(arguments.shape.treedef, function)
+    found: dict[Any, tuple[str, Axis]] = {}
+    for plan, spot in zip(arguments.plans, arguments.shape.spots, strict=True):
+        for key, (name, axis) in _axes_of_plan(plan, specs[spot], names[spot]).items():
+            known = found.setdefault(key, (name, axis))
+            if known[1] != axis:
+                raise _two_axes(known, (name, axis))
+    axes = []
+    picks = arguments.joint.picks
+    for plan, pick in zip(arguments.plans, picks, strict=True):
+        keys = _leaf_keys(plan)
+        axes += [found[keys[index]][1] for index in (range(len(keys)) if pick is None else pick)]
+    return axes
+
+
+def _axes_of_plan(plan: Plan, spec: Spec, name: str) -> dict[Any, tuple[str, Axis]]:
+    found: dict[Any, tuple[str, Axis]] = {}
+    graphdef = plan.flat.graphdef
+    for key, place, leaf in zip(_leaf_keys(plan), graphdef.leaves, plan.leaves, strict=True):
+        for path, axis in axis_of_leaf(spec, graphdef, place, leaf).items():
+            label = f"{name}.{write_path(path)}" if path else name
+            known = found.setdefault(key, (label, axis))
+            if known[1] != axis:
+                raise _two_axes(known, (label, axis))
+    return found
+
+
+def _leaf_keys(plan: Plan) -> list[Any]:
+    """What tells a leaf from all others, also across graphs: a State itself, an array by what holds it."""
+    graphdef, objects = plan.flat.graphdef, plan.flat.objects
+    keys: list[Any] = []
+    for place, leaf in zip(graphdef.leaves, plan.leaves, strict=True):
+        parent, part = graphdef.edges[place]
+        keys.append(id(leaf) if isinstance(leaf, State) else (id(objects[parent]), part))
+    return keys
+
+
+def _two_axes(first: tuple[str, Axis], second: tuple[str, Axis]) -> AliasError:
+    return AliasError(
+        f"A State has one axis, but `{first[0]}` and `{second[0]}` are the same State, and the first is mapped at "
+        f"{_say(first[1])}, the second at {_say(second[1])}. Give both the same axis, or clone one of them."
+    )
+
+
+def _say(axis: Axis) -> str:
+    return "no axis (None)" if axis is None else f"axis {axis}"
+
+
+def check_axis(name: str, value: Any, axis: int) -> int:
+    """The number of lanes of a mapped value.
+
+    Raises:
+        AxisError: the value has no such axis, or its leaves differ in size.
+    """
+    sizes = set()
+    for leaf in jax.tree.leaves(value):
+        shape = np.shape(leaf)
+        if not -len(shape) <= axis < len(shape):
+            raise AxisError(
+                f"`{name}` is mapped at axis {axis}, but its shape is {shape}. Choose another axis, or leave it unmapped (None); "
+                "`StateAxes({filter: axis, ...: None})` chooses for each State of a Node."
+            )
+        sizes.add(shape[axis])
+    if len(sizes) > 1:
+        raise AxisError(f"`{name}` is mapped at axis {axis}, but its arrays have different sizes there: {sorted(sizes)}.")
+    return sizes.pop() if sizes else -1
+
+
+def lane_count(mapped: Sequence[tuple[str, Any, int]], axis_size: int | None, transform: str, size_name: str = "axis_size") -> int:
+    """The one number of lanes of all mapped values.
+
+    Raises:
+        AxisError: sizes differ, or nothing is mapped and no `axis_size` is given.
+    """
+    sizes: dict[int, list[str]] = {}
+    for name, value, axis in mapped:
+        size = check_axis(name, value, axis)
+        if size >= 0:
+            sizes.setdefault(size, []).append(f"{size} in `{name}` at axis {axis}")
+    if axis_size is not None:
+        sizes.setdefault(axis_size, []).insert(0, f"{axis_size} as `{size_name}`")
+    if len(sizes) == 1:
+        return next(iter(sizes))
+    if not sizes:
+        raise AxisError(
+            f"`{transform}` needs something to map over, but no argument and no State has an axis. "
+            "Give `in_axes` an axis, map closed-over States with `state_in_axes`, or say how many lanes with `axis_size`."
+        )
+    lines = [line for size in sorted(sizes) for line in sizes[size][:2]]
+    raise AxisError(f"`{transform}` maps over one number of lanes, but it was given {len(sizes)} different ones:\n{some_of(lines, shown=6)}")
+
+

@@ -1,0 +1,135 @@
+"""The frame of a map: what States are worth in one lane.
+
+Each lane starts from the States as they were before the call. A State that is mapped is sliced, a stream of random
+keys is split, everything else is seen by all lanes alike; and what the lanes may write follows from that.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from graphstate._compat import is_traced_by, set_trace
+from graphstate._trace import Cell, Frame, Packed, Slot, describe, pack, unpack
+from graphstate.errors import AxisError, BatchAxisError, TraceContextError
+from graphstate.random import RandomState
+from graphstate.random._key import is_key, is_stacked, lane_key, lane_keys
+
+from ._axes import Axis, check_axis
+
+__all__ = ["LaneFrame", "LaneStream", "is_stream"]
+
+
+def is_stream(cell: Any, value: Any) -> bool:
+    """Whether `cell` is a RandomState with one key for all lanes, which has no axis that could be mapped."""
+    return isinstance(cell, RandomState) and is_key(value) and not is_stacked(value)
+
+
+class LaneStream(Packed):
+    """The key of a RandomState in one lane: made when it is first read, so that the outer one advances only then."""
+
+    __slots__ = ("_cell", "_frame", "_key", "_outer")
+
+    def __init__(self, frame: "LaneFrame", cell: Cell, outer: jax.Array) -> None:
+        self._frame = frame
+        self._cell = cell
+        self._outer = outer
+        self._key: jax.Array | None = None
+
+    def checked(self) -> jax.Array:
+        """The key of the lane."""
+        if self._key is None:
+            self._key = self._frame.open_stream(self._cell, self._outer)
+        return self._key
+
+
+class LaneFrame(Frame):
+    """The frame of a map.
+
+    Attributes:
+        lanes: how many there are.
+        axis_name: the name of the lane axis, as collectives know it.
+        rng: what a RandomState without an axis gives: "split", "same" or "error".
+        axis_of: the axis of a closed-over State, or None.
+        streams: the RandomStates that were split, by id, and the key that each has afterwards.
+    """
+
+    def __init__(self, lanes: int, axis_name: Any, rng: str, axis_of: Callable[[Cell], Axis]) -> None:
+        super().__init__()
+        self.lanes = lanes
+        self.axis_name = axis_name
+        self.rng = rng
+        self.axis_of = axis_of
+        self.streams: dict[int, tuple[Cell, jax.Array]] = {}
+
+    def open_stream(self, cell: Cell, outer: jax.Array) -> jax.Array:
+        """The key of the lane of a RandomState, which advances by one split outside."""
+        if self.rng == "error":
+            raise TraceContextError(
+                f'{describe(cell)} was drawn from inside of a map with rng="error". '
+                'Seed it in the lane, pass it as a mapped argument with stacked keys, or choose rng="split".'
+            )
+        with set_trace(self.outer):
+            new, base = lane_keys(outer)
+        self.streams[id(cell)] = (cell, new)
+        with set_trace(self.trace):
+            return lane_key(base, jax.lax.axis_index(self.axis_name))
+
+    def entering(self, cell: Cell, value: Any) -> Any:
+        """The packed value that a State without an axis has in a lane."""
+        if self.rng != "same" and is_stream(cell, value):
+            return LaneStream(self, cell, value)
+        return pack(value)
+
+    def admit(self, cell: Any, outer: Any) -> Any:
+        """A slice of a mapped State, a stream of a RandomState, any other State as it is."""
+        value = unpack(outer)
+        if is_stream(cell, value):
+            return outer if self.rng == "same" else pack(self.open_stream(cell, value))
+        axis = self.axis_of(cell)
+        if axis is None:
+            return outer
+        self._check(cell, value, axis)
+        with set_trace(self.trace):
+            index = jax.lax.axis_index(self.axis_name)
+            return pack(jax.tree.map(lambda leaf: _slice(jnp.asarray(leaf), index, axis), value))
+
+    def _check(self, cell: Cell, value: Any, axis: int) -> None:
+        size = check_axis(describe(cell), value, axis)
+        if size not in (-1, self.lanes):
+            raise AxisError(
+                f"{describe(cell)} is mapped at axis {axis} by `state_in_axes`, where it has {size} lanes, but the map has {self.lanes}."
+            )
+
+    def depends_on_lane(self, value: Any) -> bool:
+        """Whether JAX has batched a leaf of `value` at this map."""
+        return any(is_traced_by(leaf, self.trace) for leaf in jax.tree.leaves(value))
+
+    def is_private(self, slot: Slot) -> bool:
+        """Whether a RandomState was only seeded in the lane, which leaves the outer stream alone, or split."""
+        if self.rng == "same" or not isinstance(slot.cell, RandomState) or self.axis_of(slot.cell) is not None:
+            return False
+        value = unpack(slot.value)
+        return id(slot.cell) in self.streams or not is_key(value) or not is_stacked(value)
+
+    def grown(self, cell: Cell, where: str) -> BatchAxisError:
+        """The error for a State that is read, written, and mapped on the way out only."""
+        return BatchAxisError(
+            f"{where} is mapped by `state_out_axes` only, but it was also read: each call would give it a further axis. "
+            "Give it the same axis in `state_in_axes`."
+        )
+
+    def batched(self, where: str) -> BatchAxisError:
+        """The error for a lane-dependent value in a State that is not mapped."""
+        return BatchAxisError(
+            f"{where} is not mapped, but a value that depends on the lane was written to it: one State cannot hold the values of "
+            f"{self.lanes} lanes. Map it (`in_axes` or `StateAxes` for an argument, `state_in_axes`, or `state_out_axes` if it is only "
+            "written, for a State of the closure), or reduce the value first (`jax.lax.pmean(value, axis_name)`)."
+        )
+
+
+def _slice(leaf: jax.Array, index: Any, axis: int) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(leaf, index, axis, keepdims=False)
+
+

@@ -1,0 +1,68 @@
+"""What all transformed functions have in common: they wrap, bind as methods, and watch what they depend on."""
+
+import functools
+import types
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from graphstate._trace import Frame, current_frame, current_home
+from graphstate.errors import StateTypeError
+
+from ._arguments import function_name
+from ._watch import Watch
+
+__all__ = ["Lifted"]
+
+
+class Lifted:
+    """A function transformed by graphstate.
+
+    Attributes:
+        transform: the name of the transform, for messages.
+        function: the user's function.
+        changed_by_itself: what the function was seen to change while it was traced: no dependency of it.
+    """
+
+    transform = "transform"
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        if not callable(function):
+            raise StateTypeError(
+                f"`{self.transform}` transforms a function, but it was given {str(function)[:60]!r} of type {type(function).__name__}. "
+                f"As a decorator with parameters write `@graphstate.{self.transform}(...)`, with the parameters by name."
+            )
+        self.function = function
+        updated = functools.WRAPPER_UPDATES if isinstance(function, types.FunctionType) else ()
+        functools.update_wrapper(self, function, updated=updated)
+        self._born_in_trace = current_home() is not None
+        self._watch: Watch | None = None
+        self.changed_by_itself: set[Hashable] = set()
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"{self.transform}({function_name(self.function)})"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the transformed function."""
+        raise AssertionError
+
+    def watch(self) -> Watch:
+        """What the function depends on besides its arguments, as it is now."""
+        watch = self._watch
+        if watch is None or not watch.is_current():
+            watch = self._watch = Watch(self.function, self.changed_by_itself)
+        if not self._born_in_trace:
+            note_watch(current_frame(), watch)
+        return watch
+
+
+def note_watch(frame: Frame | None, watch: Watch) -> None:
+    """The programs being traced depend on what `watch` watches."""
+    while frame is not None:
+        if watch not in frame.watches:
+            frame.watches.append(watch)
+        frame = frame.parent
+
+

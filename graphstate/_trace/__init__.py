@@ -1,0 +1,44 @@
+"""Where the value of a State lives: in the State, or, while a function is being traced, in a frame.
+
+A transform that traces a user's function pushes a `Frame` on a stack of this thread. The frame holds a table
+from State to value; reading and writing a State goes through the innermost frame, and nothing that happens
+in a frame touches the State itself. Other threads therefore see nothing of a trace, undoing a trace is
+dropping its frame, and a transform that has finished commits the written values in one step.
+
+A `Cell` is what a State is to this floor: a place for one value. A value is *packed* when it is stored:
+arrays, numbers and tuples stand for themselves, containers that could be changed in place are kept with
+the leaves they were written with, so that such a change is found.
+"""
+
+from ._cell import Cell, adopt, commit, is_finished, outer_value, peek, settle
+from ._frame import Frame, Home, Slot, base_cell_value, birthplace, current_frame, current_home, describe, local
+from ._place import Place, place_of_caller, user_stacklevel
+from ._value import MISSING, Packed, check_in_place, check_value, pack, unpack
+
+__all__ = [
+    "MISSING",
+    "Cell",
+    "Frame",
+    "Home",
+    "Packed",
+    "Place",
+    "Slot",
+    "adopt",
+    "base_cell_value",
+    "birthplace",
+    "check_in_place",
+    "check_value",
+    "commit",
+    "current_frame",
+    "current_home",
+    "describe",
+    "is_finished",
+    "local",
+    "outer_value",
+    "pack",
+    "peek",
+    "place_of_caller",
+    "settle",
+    "unpack",
+    "user_stacklevel",
+]

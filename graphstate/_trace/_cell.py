@@ -1,0 +1,126 @@
+"""One place for one value: what a State is to the frames."""
+
+import threading
+from collections.abc import Iterable
+from typing import Any, Final
+
+from graphstate._compat import EVAL, ArrayImpl, current_trace
+from graphstate.errors import TraceContextError
+
+from ._frame import Home, base_lookup, current_home, describe, local, write_foreign
+from ._place import Place, place_of_caller
+from ._value import Packed, check_value, is_traced, pack, unpack
+
+_committing: Final = threading.Lock()
+
+
+class Cell:
+    """A mutable place for one value.
+
+    Exactly one of three holds: `_value` is set (a concrete value that cannot change in place); or it is unset,
+    `_home` is None and `_held` is the packed value; or it is unset, and `_held` belongs to the trace of `_home`.
+    """
+
+    __slots__ = ("__weakref__", "_held", "_home", "_place", "_value")
+
+    _value: Any
+    _held: Any
+    _home: Home | None
+    _place: Place | None
+
+    def __init__(self, value: Any) -> None:
+        if type(value) is not ArrayImpl:
+            check_value(value)
+        self._home = current_home()
+        self._place = place_of_caller()
+        settle(self, pack(value))
+
+    @property
+    def value(self) -> Any:
+        """The value: an array, a number, or a pytree of these."""
+        frame = local.frame
+        if frame is not None:
+            return unpack(frame.read(self))
+        try:
+            value = self._value
+        except AttributeError:
+            return unpack(base_lookup(self, current_trace()))
+        if current_trace() is not EVAL:
+            base_lookup(self, current_trace())
+        return value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        if type(value) is not ArrayImpl:
+            check_value(value)
+            value = pack(value)
+        frame = local.frame
+        if frame is not None:
+            frame.write(self, value)
+        elif current_trace() is EVAL:
+            adopt(self, value)
+        else:
+            write_foreign(self, value, current_trace())
+
+
+def settle(cell: Cell, packed: Any) -> None:
+    """Puts `packed` into `cell`, where its `_home` says."""
+    if cell._home is None and not isinstance(packed, Packed):
+        cell._value = packed
+        return
+    cell._held = packed
+    if hasattr(cell, "_value"):
+        del cell._value
+
+
+def adopt(cell: Cell, packed: Any) -> None:
+    """Makes `packed`, a concrete value, that of `cell`, wherever the Cell was born."""
+    if type(packed) is not ArrayImpl and is_traced(unpack(packed)):
+        raise TraceContextError(
+            f"{describe(cell)} was given a tracer of a trace that has ended. "
+            "Return the value from the transformed function, or write the State inside of it."
+        )
+    cell._home = None
+    settle(cell, packed)
+
+
+def commit(values: Iterable[tuple[Cell, Any]]) -> None:
+    """Writes packed values, all in one step, where the caller runs: into the frame, or into the Cells."""
+    frame = local.frame
+    if frame is not None:
+        for cell, value in values:
+            frame.write(cell, value)
+        return
+    trace = current_trace()
+    if trace is not EVAL:
+        for cell, value in values:
+            write_foreign(cell, value, trace)
+        return
+    with _committing:
+        for cell, value in values:
+            cell._home = None
+            settle(cell, value)
+
+
+def outer_value(cell: Cell) -> Any:
+    """The packed value of `cell` where the caller runs."""
+    frame = local.frame
+    if frame is not None:
+        return frame.read(cell)
+    return base_lookup(cell, current_trace())
+
+
+def peek(cell: Cell) -> Any:
+    """The value of `cell` for a reader that computes nothing with it (`repr`): never warns, never admits."""
+    frame = local.frame
+    while frame is not None:
+        slot = frame.slots.get(id(cell))
+        if slot is not None:
+            return unpack(slot.value)
+        frame = frame.parent
+    return unpack(getattr(cell, "_value", None) if hasattr(cell, "_value") else cell._held)
+
+
+def is_finished(cell: Cell) -> bool:
+    """Whether the trace that `cell` was born in has ended, so that it has no value."""
+    return cell._home is not None and cell._home.trace() is None

@@ -1,0 +1,97 @@
+"""What a State can hold, and how a value is kept so that a change in place does not pass unseen."""
+
+import operator
+from typing import Any, Final
+
+import jax
+import numpy as np
+
+from graphstate._compat import ArrayImpl, Tracer
+from graphstate.errors import StateTypeError, TraceContextError
+
+
+class _Missing:
+    """The type of `MISSING`: no value is there."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = _Missing()
+
+_NUMBERS = (bool, int, float, complex, np.generic, np.ndarray, jax.Array, jax.ShapeDtypeStruct)
+
+
+class Packed:
+    """A value with containers that can be changed in place, and the leaves that it was written with."""
+
+    __slots__ = ("_leaves", "_treedef", "_value")
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self._leaves, self._treedef = jax.tree.flatten(value)
+
+    def checked(self) -> Any:
+        """The value, as it was written; an error where it was changed in place since."""
+        leaves, treedef = jax.tree.flatten(self._value)
+        same = treedef == self._treedef and all(map(operator.is_, leaves, self._leaves))
+        if not same:
+            raise TraceContextError(
+                "The value of a State was changed in place: a dict or list read from `.value` is not the State. "
+                f"It was written as {self._treedef} and has now become {treedef}, or one of its leaves was replaced. "
+                "Write a new value instead: `state.value = {**state.value, key: new}`."
+            )
+        return self._value
+
+
+def pack(value: Any) -> Any:
+    """`value` as it is stored: itself, or `Packed` where it could be changed in place."""
+    if type(value) is ArrayImpl or isinstance(value, _NUMBERS) or value is None:
+        return value
+    if type(value) is tuple and all(isinstance(part, _NUMBERS) for part in value):
+        return value
+    return value if isinstance(value, Packed) else Packed(value)
+
+
+def unpack(held: Any) -> Any:
+    """The value of what `pack` returned."""
+    return held.checked() if isinstance(held, Packed) else held
+
+
+def check_in_place(held: Any) -> None:
+    """Raises where a container was changed in place since it was written."""
+    if type(held) is Packed:
+        held.checked()
+
+
+def check_value(value: Any) -> None:
+    """Refuses what no State can hold.
+
+    Raises:
+        StateTypeError: a leaf of `value` is neither an array nor a number, or `value` is a State.
+    """
+    if isinstance(value, _NUMBERS) or value is None:
+        return
+    for path, leaf in jax.tree_util.tree_leaves_with_path(value):
+        if isinstance(leaf, _NUMBERS) or (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            continue
+        where = jax.tree_util.keystr(path)
+        raise StateTypeError(
+            f"A State holds an array, a number or a pytree of these, but {f'its part {where}' if where else 'the value'} "
+            f"is {_described(leaf)}. {_way_out(leaf)}"
+        )
+
+
+def is_traced(value: Any) -> bool:
+    """Whether a leaf of `value` belongs to a trace in progress (or ended)."""
+    return isinstance(value, Tracer) or any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
+
+
+def _described(leaf: Any) -> str:
+    return f"a {type(leaf).__name__}" if hasattr(leaf, "_home") else f"{str(leaf)[:60]!r} of type {type(leaf).__name__}"
+
+
+def _way_out(leaf: Any) -> str:
+    if hasattr(leaf, "_home"):
+        return "Take its `.value`, or keep the State itself as an attribute of the Node."
+    return "Keep static values as plain attributes of the Node."

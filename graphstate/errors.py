@@ -1,0 +1,104 @@
+"""Every error that graphstate raises, in one tree.
+
+    GraphStateError
+    ├── StructureError (ValueError)         the graph is not what was needed
+    ├── FilterError (ValueError)            a filter is malformed, or selects too much or too little
+    ├── UpdateError (ValueError)            values do not fit the graph they are meant for
+    ├── AliasError (ValueError)             one State is reached in two ways that contradict each other
+    ├── AxisError (ValueError)              an axis does not exist, or two axes contradict each other
+    │   └── BatchAxisError                  a value that depends on the lane reached a State that is not mapped
+    ├── StateTypeError (TypeError)          a value that no State can hold, an argument that no transform takes
+    ├── CarryError (TypeError)              a carry changes its type from one step to the next
+    └── TraceContextError (RuntimeError)    a State or Node is used where its trace does not reach
+
+    StaleReadWarning (UserWarning)          a program that plain JAX caches has read the value of a State
+
+Each message says what was needed, what came, and the way out, in ten lines at most.
+"""
+
+from collections.abc import Iterable
+
+__all__ = [
+    "AliasError",
+    "AxisError",
+    "BatchAxisError",
+    "CarryError",
+    "FilterError",
+    "GraphStateError",
+    "StaleReadWarning",
+    "StateTypeError",
+    "StructureError",
+    "TraceContextError",
+    "UpdateError",
+]
+
+_SHOWN = 4
+
+
+def some_of(lines: Iterable[str], *, indent: str = "  ", shown: int = _SHOWN) -> str:
+    """The first few of `lines`, one a line, and how many more there are."""
+    lines = list(lines)
+    listed = [f"{indent}{line}" for line in lines[:shown]]
+    if len(lines) > shown:
+        listed.append(f"{indent}and {len(lines) - shown} more")
+    return "\n".join(listed)
+
+
+class GraphStateError(Exception):
+    """Base class of all errors of this package."""
+
+
+class StructureError(GraphStateError, ValueError):
+    """The structure of a graph is not what was needed.
+
+    Attributes:
+        differences: every difference found, one line each, where the error lists differences.
+    """
+
+    def __init__(self, message: str, differences: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.differences = tuple(differences)
+
+
+class FilterError(GraphStateError, ValueError):
+    """A filter is malformed, misplaced, or selects nothing."""
+
+
+class UpdateError(GraphStateError, ValueError):
+    """Values do not fit the graph that they are meant for; nothing was changed.
+
+    Attributes:
+        differences: every difference found, one line each.
+    """
+
+    def __init__(self, message: str, differences: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.differences = tuple(differences)
+
+
+class AliasError(GraphStateError, ValueError):
+    """One State is reached in two ways that contradict each other."""
+
+
+class AxisError(GraphStateError, ValueError):
+    """An axis does not exist, sizes differ, or one State has two axes."""
+
+
+class BatchAxisError(AxisError):
+    """A value that depends on the lane was written to a State that is not mapped."""
+
+
+class StateTypeError(GraphStateError, TypeError):
+    """A value that no State can hold, or an argument that no transform can take."""
+
+
+class CarryError(GraphStateError, TypeError):
+    """A carry has another structure, shape or dtype after a step than before it."""
+
+
+class TraceContextError(GraphStateError, RuntimeError):
+    """A State or Node is read, written or changed where its trace does not reach."""
+
+
+class StaleReadWarning(UserWarning):
+    """Plain JAX is tracing a program that it will cache, and the program read the value of a State."""

@@ -1,0 +1,168 @@
+"""`split` and `merge`: an object graph into structure and values, and back."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
+
+import jax
+import jax.numpy as jnp
+
+from graphstate._trace import outer_value, pack, unpack
+from graphstate.errors import UpdateError, some_of
+from graphstate.filters import Filter
+
+from ._flatten import Flat, flatten, unflatten
+from ._graphdef import GraphDef
+from ._graphstate import GraphState
+from ._heads import StateHead
+from ._layout import check_exhaustive, layout_of, partition
+from ._path import write_path
+from ._state import State
+
+__all__ = ["graphdef", "leaf_value", "merge", "split", "state"]
+
+
+def split(node: Any, *filters: Filter) -> tuple[Any, ...]:
+    """Takes a graph apart into its structure and its values.
+
+    Args:
+        node: a Node, or any pytree of Nodes and States.
+        filters: without any, all values come in one GraphState; with filters, in one each, first match wins.
+
+    Returns:
+        `(GraphDef, GraphState, ...)`.
+
+    Raises:
+        FilterError: a State is matched by no filter, or `...` is not the last one.
+        StructureError: the graph holds a static value that cannot be hashed.
+
+    Example:
+        >>> import graphstate as gs
+        >>> graphdef, params, rest = gs.split(gs.nn.Linear(2, 3), gs.ParamState, ...)
+        >>> len(params), len(rest)
+        (2, 0)
+        >>> gs.merge(graphdef, params, rest).weight.value.shape
+        (2, 3)
+    """
+    flat = flatten(node)
+    values = _values(flat)
+    layout = layout_of(flat.graphdef)
+    parts = partition(layout, values, filters or (...,))
+    if filters:
+        check_exhaustive(layout, parts, "split")
+    return (flat.graphdef, *(_part(layout, values, part) for part in parts))
+
+
+def merge(graphdef: GraphDef, *states: GraphState | Mapping[Any, Any]) -> Any:
+    """Builds a fresh graph of this structure, with the same sharing and cycles, that holds these values.
+
+    Args:
+        graphdef: the structure.
+        states: GraphStates, or nested dicts, that together have a value for each State and array.
+
+    Raises:
+        UpdateError: a path is missing, unknown, or given twice.
+
+    Example:
+        >>> import graphstate as gs, jax
+        >>> graphdef, state = gs.split(gs.nn.Linear(2, 3))
+        >>> doubled = gs.merge(graphdef, jax.tree.map(lambda x: 2 * x, state))
+    """
+    layout = layout_of(graphdef)
+    if len(states) == 1 and isinstance(states[0], GraphState) and states[0]._layout is layout:
+        values: Sequence[Any] = states[0]._values
+    else:
+        values = _collect(graphdef, states)
+    return unflatten(graphdef, _packed(graphdef, values))[0]
+
+
+@overload
+def state(node: Any) -> GraphState: ...
+@overload
+def state(node: Any, one: Filter, /) -> GraphState: ...
+@overload
+def state(node: Any, one: Filter, two: Filter, /, *more: Filter) -> tuple[GraphState, ...]: ...
+def state(node: Any, *filters: Filter) -> GraphState | tuple[GraphState, ...]:
+    """The values of a graph; with filters, those that they select, and the rest is left out.
+
+    Args:
+        node: a Node, or any pytree of Nodes and States.
+        filters: with several, one GraphState comes for each, first match wins.
+
+    Raises:
+        FilterError: `...` is not the last filter.
+
+    Example:
+        >>> import graphstate as gs
+        >>> sorted(gs.state(gs.nn.Linear(2, 3), gs.ParamState).to_dict())
+        ['bias', 'weight']
+    """
+    flat = flatten(node)
+    values = _values(flat)
+    layout = layout_of(flat.graphdef)
+    parts = tuple(_part(layout, values, part) for part in partition(layout, values, filters or (...,)))
+    return parts[0] if len(parts) == 1 else parts
+
+
+def graphdef(node: Any) -> GraphDef:
+    """The structure of a graph.
+
+    Args:
+        node: a Node, a GraphDef, or any pytree of Nodes and States.
+
+    Example:
+        >>> import graphstate as gs
+        >>> gs.graphdef(gs.nn.Linear(2, 3)) == gs.graphdef(gs.nn.Linear(2, 4))
+        False
+    """
+    return node if isinstance(node, GraphDef) else flatten(node).graphdef
+
+
+def leaf_value(leaf: Any) -> Any:
+    """The value of a State, or the array itself, as a pytree of arrays."""
+    value = unpack(outer_value(leaf)) if isinstance(leaf, State) else leaf
+    if isinstance(value, jax.Array):
+        return value
+    return jax.tree.map(_as_array, value)
+
+
+def _as_array(value: Any) -> Any:
+    return value if hasattr(value, "shape") else jnp.asarray(value)
+
+
+def _values(flat: Flat) -> list[Any]:
+    return [leaf_value(leaf) for leaf in flat.leaves]
+
+
+def _part(layout: Any, values: list[Any], chosen: list[int]) -> GraphState:
+    return GraphState._make(layout.select(chosen), [values[index] for index in chosen])
+
+
+def _packed(graphdef: GraphDef, values: Sequence[Any]) -> list[Any]:
+    heads = graphdef.heads
+    return [
+        pack(value) if isinstance(heads[place], StateHead) else value
+        for place, value in zip(graphdef.leaves, values, strict=True)
+    ]
+
+
+def _collect(graphdef: GraphDef, states: Sequence[GraphState | Mapping[Any, Any]]) -> list[Any]:
+    """The values in the order of the graph, from parts of it."""
+    layout = layout_of(graphdef)
+    found: dict[str, Any] = {}
+    twice = []
+    for part in states:
+        for path, value in (part if isinstance(part, GraphState) else GraphState.from_dict(part, like=graphdef)).items():
+            text = write_path(path)
+            if text in found:
+                twice.append(text)
+            found[text] = value
+    lines = [f"missing: {text}" for text in layout.rows if text not in found]
+    lines += [f"unknown: {text}" for text in found if text not in layout.rows]
+    lines += [f"given twice: {text}" for text in twice]
+    if lines:
+        raise UpdateError(
+            f"`merge` needs one value for each of the {len(layout.rows)} paths of the GraphDef, but:\n{some_of(lines)}\n"
+            "Give all the GraphStates that `split` returned, or change some values with `update` instead.",
+            lines,
+        )
+    return [found[text] for text in layout.rows]

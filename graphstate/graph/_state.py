@@ -1,0 +1,143 @@
+"""The State types: mutable cells with a label that filters select by.
+
+    State
+    ├── LongTermState
+    │   ├── ParamState      what an optimizer changes
+    │   └── BatchState      statistics of batches
+    └── ShortTermState
+        └── HiddenState     what a recurrent cell carries
+"""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from graphstate._trace import Cell, is_finished, peek
+from graphstate.errors import GraphStateError, StructureError
+
+from ._summary import summarize_labels, summarize_value
+
+__all__ = ["BatchState", "HiddenState", "LongTermState", "ParamState", "ShortTermState", "State"]
+
+
+class State(Cell):
+    """A mutable cell that holds an array, a number, or a pytree of these.
+
+    `state.value` reads and `state.value = new` writes, inside and outside of every transform of graphstate.
+    Identity is equality: two States are equal where they are the same object. A State is no pytree and no
+    number; JAX functions take its `.value`.
+
+    Args:
+        value: what the State holds at first. Another shape, dtype or structure may be written later.
+        tags: labels for filters, as `"frozen"` or `("frozen", "encoder")`; static.
+        metadata: anything hashable, by name; static, kept by every transform.
+
+    Raises:
+        StateTypeError: `value` has a leaf that is neither an array nor a number, or is a State.
+        StructureError: a metadata value cannot be hashed.
+
+    Example:
+        >>> import graphstate as gs
+        >>> counter = gs.State(0, tags="statistics", unit="steps")
+        >>> counter.value += 1
+        >>> counter.value, counter.metadata["unit"], sorted(counter.tags)
+        (1, 'steps', ['statistics'])
+    """
+
+    __slots__ = ("_metadata", "_plan", "_tags")
+
+    _metadata: Mapping[str, Any]
+    _tags: frozenset[str]
+    _plan: Any
+
+    def __init__(self, value: Any, *, tags: str | Iterable[str] = (), **metadata: Any) -> None:
+        super().__init__(value)
+        self._tags = frozenset((tags,) if isinstance(tags, str) else tags)
+        self._metadata = MappingProxyType(metadata)
+        self._plan = None
+        for name, item in metadata.items():
+            _check_hashable(name, item)
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """The labels given at construction."""
+        return self._tags
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The metadata given at construction, read-only."""
+        return self._metadata
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self) >> 4
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join([summarize_cell(self), *summarize_labels(self._tags, self._metadata)])})"
+
+    def __reduce__(self) -> Any:
+        from ._pickling import reduce_state  # which pickles graphs of Nodes too, and is above this module
+
+        return reduce_state(self)
+
+    def __copy__(self) -> Any:
+        from ._copying import copy_state  # as above
+
+        return copy_state(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        from ._copying import copy_graph  # as above
+
+        return copy_graph(self, memo)
+
+
+def summarize_cell(cell: Cell) -> str:
+    """The value of a State in a few characters, or why it has none."""
+    if is_finished(cell):
+        return "no value: its trace has ended"
+    try:
+        return summarize_value(peek(cell))
+    except GraphStateError:
+        return "changed in place"
+
+
+class LongTermState(State):
+    """A State that outlives a call: parameters and statistics."""
+
+    __slots__ = ()
+
+
+class ParamState(LongTermState):
+    """A parameter: what `grad` differentiates and an optimizer changes unless told otherwise."""
+
+    __slots__ = ()
+
+
+class BatchState(LongTermState):
+    """A statistic over batches, as the running mean of a normalisation."""
+
+    __slots__ = ()
+
+
+class ShortTermState(State):
+    """A State that is reset between sequences or episodes."""
+
+    __slots__ = ()
+
+
+class HiddenState(ShortTermState):
+    """What a recurrent cell carries from one step to the next."""
+
+    __slots__ = ()
+
+
+def _check_hashable(name: str, item: Any) -> None:
+    try:
+        hash(item)
+    except TypeError:
+        raise StructureError(
+            f"Metadata of a State must be hashable, but {name}={str(item)[:40]!r} is a {type(item).__name__}. "
+            "Use a tuple for a list, a frozenset for a set; keep arrays as the value of a State."
+        ) from None

@@ -1,0 +1,40 @@
+"""The strictest world that JAX offers, on eight CPU devices, set up before anything imports JAX."""
+
+import os
+
+# XLA's thread pool is sized by NPROC: below twice the devices, un-awaited programs with collectives can deadlock.
+os.environ.setdefault("NPROC", "32")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+
+from collections.abc import Iterator
+
+import hypothesis
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# On a busy machine a first example compiles for seconds; CI runs the same examples each time.
+hypothesis.settings.register_profile(
+    "graphstate",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("graphstate")
+
+
+@pytest.fixture(autouse=True)
+def leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test in which a tracer outlives its trace.
+
+    JAX then keeps no cache of eager operations and traces more often than it would: a test that counts traces,
+    or runs very many eager operations, is marked with `no_leak_check` and the reason.
+    """
+    if request.node.get_closest_marker("no_leak_check"):
+        yield
+        return
+    with jax.checking_leaks():
+        yield
