@@ -7,6 +7,7 @@ Tested with jax 0.10.2. What is taken from the inside of JAX, and why the public
 - the trace that encloses a trace, and whether a trace builds a program that JAX will cache:
   there is no public question for either;
 - whether a value is batched by one particular `vmap`: there is no public question for it;
+- what its trace caches are keyed by: a program that is kept here must be found under the same conditions;
 - replacing the inputs of a jaxpr: `Jaxpr.replace` is public, the debug info that must agree with it is not.
 """
 
@@ -15,7 +16,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
-from jax._src import core as _core  # current trace, see above
+from jax._src import config as _config  # see above
+from jax._src import core as _core  # see above
 from jax._src.array import ArrayImpl as ArrayImpl  # the exact type of a concrete array: `type(x) is ArrayImpl` costs 30 ns
 from jax._src.interpreters.partial_eval import DynamicJaxprTrace as _DynamicJaxprTrace
 from jax.extend import core as _extend
@@ -87,3 +89,8 @@ def with_inputs(closed: Any) -> tuple[Any, int]:
 def run_jaxpr(closed: Any, arguments: Sequence[Any]) -> list[Any]:
     """The outputs of `closed`, recorded in the current trace."""
     return list(_extend.jaxpr_as_fun(closed)(*arguments))
+
+
+def trace_context() -> Any:
+    """What JAX's trace caches are keyed by beside functions and types: its configuration, and `trace_token`."""
+    return _config.trace_context()

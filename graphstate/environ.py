@@ -310,7 +310,7 @@ _reads: Final = object()
 
 def _note_cached_read(name: str, made: _Made, frame: Frame | None, trace: Trace) -> None:
     if frame is not None and frame.compiled:
-        frame._note_foreign_read(_reads, trace, None)
+        frame.note_foreign_read(_reads, trace, None)
     elif type(made.held) is not Setting:  # reading a Cell warns by itself
         worth = "its absence" if made.held is MISSING else f"its present value, {str(made.held)[:40]},"
         warnings.warn(
@@ -325,8 +325,8 @@ def _note_cached_read(name: str, made: _Made, frame: Frame | None, trace: Trace)
 
 def _part_caches(frame: Frame | None) -> None:
     """Keeps what plain JAX cached in `frame` before the settings changed from being found after it."""
-    if frame is not None and id(_reads) in frame._foreign_reads:
-        frame._renew_token()
+    if frame is not None and id(_reads) in frame.foreign_reads:
+        frame.renew_token()
 
 
 # Values

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from graphstate._trace import outer_value, unpack
+from graphstate._trace import copied, outer_value, unpack
 from graphstate.errors import StateTypeError
 from graphstate.graph._attributes import is_graph_object
 from graphstate.graph._flatten import flatten
@@ -18,7 +18,7 @@ from graphstate.graph._state import State
 
 from ._plan import Plan, plan_of
 
-__all__ = ["Arguments", "Joint", "Shape", "gather", "is_array_like"]
+__all__ = ["Arguments", "Joint", "Shape", "argument_names", "function_name", "gather", "is_array_like", "make_shape", "shown", "target_names"]
 
 _ARRAY_TYPES = (jax.Array, np.ndarray, np.generic, bool, int, float, complex, jax.ShapeDtypeStruct)
 
@@ -53,19 +53,21 @@ class Joint:
     Attributes:
         graphdef: its structure; the root is the object itself where there is just one, else the tuple of them.
         picks: for each object which of its leaves were not met before; None for all of them.
+        only_states: whether all leaves are States.
     """
 
-    __slots__ = ("graphdef", "picks")
+    __slots__ = ("graphdef", "only_states", "picks")
 
     def __init__(self, roots: Sequence[Any], plans: Sequence[Plan]) -> None:
         self.picks: tuple[tuple[int, ...] | None, ...]
+        self.only_states = all(plan.only_states for plan in plans)
         if len(roots) == 1:
-            self.graphdef = plans[0].flat.graphdef
+            self.graphdef = plans[0].graphdef
             self.picks = (None,)
             return
         self.graphdef = flatten(tuple(roots)).graphdef
         met: set[int] = set()
-        self.picks = tuple(_fresh_leaves(plan, met) for plan in plans)
+        self.picks = tuple(_fresh_leaves(root, plan, met) for root, plan in zip(roots, plans, strict=True))
 
     def leaves(self, plans: Sequence[Plan]) -> list[Any]:
         """The States and arrays of the joint graph, in order."""
@@ -77,9 +79,9 @@ class Joint:
         return found
 
 
-def _fresh_leaves(plan: Plan, met: set[int]) -> tuple[int, ...] | None:
+def _fresh_leaves(root: Any, plan: Plan, met: set[int]) -> tuple[int, ...] | None:
     """Which leaves of a plan are not reached through objects that were `met`, which this plan's then join."""
-    objects, graphdef = plan.flat.objects, plan.flat.graphdef
+    objects, graphdef = plan.objects(root), plan.graphdef
     fresh = tuple(index for index, place in enumerate(graphdef.leaves) if id(objects[_owner(graphdef, place)]) not in met)
     met.update(id(item) for item, head in zip(objects, graphdef.heads, strict=True) if isinstance(head, _IDENTICAL))
     return None if len(fresh) == len(plan.leaves) else fresh
@@ -124,12 +126,20 @@ class Arguments:
     def objects(self) -> list[Any]:
         """The object at each place of the joint graph."""
         if len(self.plans) == 1:
-            return self.plans[0].flat.objects
+            return self.plans[0].objects(self.roots[0])
         return flatten(tuple(self.roots)).objects
 
     def values(self) -> list[Any]:
         """The values of `targets`, as they are where the caller runs."""
         return [unpack(outer_value(leaf)) if isinstance(leaf, State) else leaf for leaf in self.targets]
+
+    def held(self) -> list[Any]:
+        """As `values`, but packed, and for a trace inside of the one that the caller runs in.
+
+        A stream of random keys is handed on unread, and containers are copied: what the trace does to them in place
+        must not reach the caller's.
+        """
+        return [copied(outer_value(leaf)) if isinstance(leaf, State) else leaf for leaf in self.targets]
 
     def arrays(self) -> list[Any]:
         """The leaves that are no graph objects."""
@@ -167,6 +177,13 @@ def _way_out(transform: str, name: str, leaf: Any) -> str:
 def function_name(function: Any) -> str:
     """How messages call a function."""
     return getattr(function, "__qualname__", None) or getattr(function, "__name__", None) or type(function).__name__
+
+
+def shown(value: Any) -> str:
+    """How messages call a value of a kind that was not expected."""
+    if isinstance(value, jax.Array | np.ndarray):
+        return f"an array of shape {np.shape(value)}"
+    return f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}"
 
 
 def argument_names(treedef: Any, function: Callable[..., Any]) -> list[str]:

@@ -85,23 +85,23 @@ def target_axes(arguments: Arguments, specs: Sequence[Spec], function: Callable[
     """
     names = argument_names(arguments.shape.treedef, function)
     found: dict[Any, tuple[str, Axis]] = {}
-    for plan, spot in zip(arguments.plans, arguments.shape.spots, strict=True):
-        for key, (name, axis) in _axes_of_plan(plan, specs[spot], names[spot]).items():
+    for root, plan, spot in zip(arguments.roots, arguments.plans, arguments.shape.spots, strict=True):
+        for key, (name, axis) in _axes_of_plan(root, plan, specs[spot], names[spot]).items():
             known = found.setdefault(key, (name, axis))
             if known[1] != axis:
                 raise _two_axes(known, (name, axis))
     axes = []
     picks = arguments.joint.picks
-    for plan, pick in zip(arguments.plans, picks, strict=True):
-        keys = _leaf_keys(plan)
+    for root, plan, pick in zip(arguments.roots, arguments.plans, picks, strict=True):
+        keys = _leaf_keys(root, plan)
         axes += [found[keys[index]][1] for index in (range(len(keys)) if pick is None else pick)]
     return axes
 
 
-def _axes_of_plan(plan: Plan, spec: Spec, name: str) -> dict[Any, tuple[str, Axis]]:
+def _axes_of_plan(root: Any, plan: Plan, spec: Spec, name: str) -> dict[Any, tuple[str, Axis]]:
     found: dict[Any, tuple[str, Axis]] = {}
-    graphdef = plan.flat.graphdef
-    for key, place, leaf in zip(_leaf_keys(plan), graphdef.leaves, plan.leaves, strict=True):
+    graphdef = plan.graphdef
+    for key, place, leaf in zip(_leaf_keys(root, plan), graphdef.leaves, plan.leaves, strict=True):
         for path, axis in axis_of_leaf(spec, graphdef, place, leaf).items():
             label = f"{name}.{write_path(path)}" if path else name
             known = found.setdefault(key, (label, axis))
@@ -110,9 +110,9 @@ def _axes_of_plan(plan: Plan, spec: Spec, name: str) -> dict[Any, tuple[str, Axi
     return found
 
 
-def _leaf_keys(plan: Plan) -> list[Any]:
+def _leaf_keys(root: Any, plan: Plan) -> list[Any]:
     """What tells a leaf from all others, also across graphs: a State itself, an array by what holds it."""
-    graphdef, objects = plan.flat.graphdef, plan.flat.objects
+    graphdef, objects = plan.graphdef, plan.objects(root)
     keys: list[Any] = []
     for place, leaf in zip(graphdef.leaves, plan.leaves, strict=True):
         parent, part = graphdef.edges[place]

@@ -6,6 +6,7 @@ made of. The static half of that answer, a `Departure`, is kept with the traced 
 JAX; and `arrive`, outside, applies both to the caller's objects.
 """
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +16,7 @@ import jax
 from graphstate._trace import Frame, check_in_place, commit, pack, unpack
 from graphstate.errors import StateTypeError
 from graphstate.graph._flatten import Flat, flatten_within, unflatten
-from graphstate.graph._attributes import is_graph_object
+from graphstate.graph._attributes import cached_properties, is_graph_object
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._heads import ArrayHead, DictHead, ListHead, NodeHead, StateHead
 from graphstate.graph._node import Node
@@ -23,6 +24,7 @@ from graphstate.graph._replace import replace_part
 from graphstate.graph._state import State
 
 from ._arguments import Arguments, is_array_like
+from ._watch import cached_property_filled
 
 __all__ = ["Departure", "Fresh", "Inside", "Leaving", "arrive", "enter", "leave"]
 
@@ -111,7 +113,12 @@ class FromGraph:
 class FromOutside:
     """A result that is an object of the caller's, reached through a closure."""
 
-    object: Any
+    ref: Any
+
+    @property
+    def object(self) -> Any:
+        """The object; the caller holds it, else the closure could not have been found unchanged."""
+        return self.ref()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +145,7 @@ class Restructuring:
         graphdef: the structure; its root is the tuple of the arguments' roots and the results' graph objects.
         origins: for each place that has one, the place of the same object in the graph that came in.
         kept_arrays: for each array that came in and is still there, its place and where it came from.
-        outside: objects of the caller's, by place.
+        outside: weak references to objects of the caller's, by place.
         fresh: the places whose values leave through JAX.
     """
 
@@ -198,17 +205,18 @@ def leave(frame: Frame, inside: Inside, result: Any, transform: str) -> Leaving:
     objects = [leaf for leaf in leaves if is_graph_object(leaf)]
     results = [leaf for leaf in leaves if not is_graph_object(leaf)]
     if any(not is_array_like(leaf) for leaf in results):
-        raise _not_an_array(result, transform)
+        raise not_an_array(result, transform)
     if not objects and not inside.roots:
         departure = Departure(treedef, (_ARRAY,) * len(leaves), (), None, True, True)
         return Leaving(departure, results, [], [])
     out = flatten_inside(frame, (*inside.roots, *objects))
+    _check_cached_properties(inside)
     count = len(inside.roots)
-    unchanged = _is_unchanged(inside, out)
+    unchanged = not inside.roots or _is_unchanged(inside, out)
     if unchanged:
         arrays = _replaced_arrays(inside, out)
         written, values = (*written, *arrays), [*values, *arrays.values()]
-    roots = {id(root): number for number, root in enumerate(inside.roots)}
+    roots = {id(root): number for number, root in reversed(list(enumerate(inside.roots)))}
     sources = [_source(leaf, out, count + position, roots) for position, leaf in enumerate(objects)]
     restructuring, fresh = None, []
     if not unchanged or any(isinstance(source, FromGraph) for source in sources):
@@ -237,6 +245,12 @@ def flatten_inside(frame: Frame, roots: tuple[Any, ...]) -> Out:
         return isinstance(value, State) and value._home is not frame.home
 
     return Out(*flatten_within(roots, is_outside))
+
+
+def _check_cached_properties(inside: Inside) -> None:
+    for item in inside.objects:
+        if isinstance(item, Node) and (filled := cached_properties(item)):
+            raise cached_property_filled(item, min(filled))
 
 
 def _written(inside: Inside) -> tuple[tuple[int, ...], list[Any]]:
@@ -299,7 +313,7 @@ def _source(leaf: Any, out: Out, child: int, roots: dict[int, int]) -> Source:
         return FromArgument(roots[id(leaf)])
     place = out.flat.graphdef.children[0][child]
     if place in out.outside:
-        return FromOutside(leaf)
+        return FromOutside(weakref.ref(leaf))
     return FromGraph(place)
 
 
@@ -322,10 +336,10 @@ def _restructure(inside: Inside, out: Out) -> tuple[Restructuring, list[Any]]:
         elif isinstance(head, ArrayHead):
             fresh.append(place)
             values.append(item)
-    return Restructuring(graphdef, tuple(origins), tuple(out.outside.items()), tuple(fresh)), values
+    return Restructuring(graphdef, tuple(origins), tuple((place, weakref.ref(item)) for place, item in out.outside.items()), tuple(fresh)), values
 
 
-def _not_an_array(result: Any, transform: str) -> StateTypeError:
+def not_an_array(result: Any, transform: str) -> StateTypeError:
     for path, leaf in jax.tree_util.tree_leaves_with_path(result):
         if not is_graph_object(leaf) and not is_array_like(leaf):
             where = jax.tree_util.keystr(path)
@@ -376,8 +390,8 @@ def _place(source: Source, arguments: Arguments, objects: list[Any], arrays: Any
             return next(arrays)
         case FromArgument(root=root):
             return arguments.roots[root]
-        case FromOutside(object=item):
-            return item
+        case FromOutside():
+            return source.object
         case FromGraph(place=place):
             return objects[place]
 
@@ -385,7 +399,7 @@ def _place(source: Source, arguments: Arguments, objects: list[Any], arrays: Any
 def _rebuild(restructuring: Restructuring, arguments: Arguments, fresh: Sequence[Any]) -> list[Any]:
     before = arguments.objects() if arguments.roots else []
     existing = {place: before[origin] for place, origin in restructuring.origins}
-    existing.update(restructuring.outside)
+    existing.update((place, ref()) for place, ref in restructuring.outside)
     graphdef = restructuring.graphdef
     values = dict(zip(restructuring.fresh, fresh, strict=True))
     leaf_values = [

@@ -5,6 +5,7 @@ function itself, or inside of a `grad`, `vmap` or `scan` in it. When the functio
 become inputs of the program. User code runs once, and whatever it reads is an input.
 """
 
+import operator
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -40,17 +41,21 @@ class Source:
 class CaptureFrame(Frame):
     """The frame of a program: each outer State that is read becomes an input.
 
+    Args:
+        types: values whose types some States have as inputs, by id, where these are not the types of their values.
+
     Attributes:
         sources: what was captured, in the order of the placeholders.
-        treedefs: the structures of the captured values.
+        types: the structures and types of the captured values.
     """
 
     builds_program = True
 
-    def __init__(self) -> None:
+    def __init__(self, types: dict[int, Any] | None = None) -> None:
         super().__init__()
+        self._types = types or {}
         self.sources: list[Source] = []
-        self.treedefs: list[Any] = []
+        self.types: list[tuple[Any, ...]] = []
 
     def outer_lookup(self, cell: Any) -> Any:
         """Only types are taken from it here; the values are read, and warned about, where the program is called."""
@@ -58,10 +63,16 @@ class CaptureFrame(Frame):
 
     def admit(self, cell: Any, outer: Any) -> Any:
         """Placeholders of the types of `outer`."""
-        leaves, treedef = jax.tree.flatten(unpack(outer))
+        treedef, *avals = type_of(self._types.get(id(cell), unpack(outer)))
         self.sources.append(Source(cell, self.setting_cells.get(id(cell))))
-        self.treedefs.append(treedef)
-        return pack(jax.tree.unflatten(treedef, [bind_input(jax.typeof(leaf), self.trace) for leaf in leaves]))
+        self.types.append((treedef, *avals))
+        return pack(jax.tree.unflatten(treedef, [bind_input(aval, self.trace) for aval in avals]))
+
+
+def type_of(value: Any) -> tuple[Any, ...]:
+    """The structure of a value, and the types of its leaves."""
+    leaves, treedef = jax.tree.flatten(value)
+    return (treedef, *map(jax.typeof, leaves))
 
 
 class Program(NamedTuple):
@@ -70,14 +81,20 @@ class Program(NamedTuple):
     Attributes:
         jaxpr: the program; its inputs are those given, then those captured.
         sources: what is captured.
+        types: the structure and types of each captured value.
         treedef: the structure of the outputs.
         note: what the traced function said about them.
     """
 
     jaxpr: Any
     sources: tuple[Source, ...]
+    types: tuple[tuple[Any, ...], ...]
     treedef: Any
     note: Any
+
+    def fits(self, captured: Sequence[Any]) -> bool:
+        """Whether captured values have the types that the program was traced for."""
+        return all(map(operator.eq, self.types, map(type_of, captured)))
 
     def run(self, inputs: Sequence[Any], captured: Sequence[Any]) -> Any:
         """The outputs, recorded in the current trace."""
@@ -96,9 +113,9 @@ def trace_program(frame: CaptureFrame, body: Callable[..., tuple[Any, Any]], *in
 
     closed, shape = jax.make_jaxpr(traced, return_shape=True)(*inputs)
     jaxpr, found = with_inputs(closed)
-    if found != sum(treedef.num_leaves for treedef in frame.treedefs):
+    if found != sum(len(avals) for _, *avals in frame.types):
         raise AssertionError("a captured State was dropped from the program")
-    return Program(jaxpr, tuple(frame.sources), jax.tree.structure(shape), note[0])
+    return Program(jaxpr, tuple(frame.sources), tuple(frame.types), jax.tree.structure(shape), note[0])
 
 
 def read_source(source: Source, lookup: Callable[[str], Any]) -> Any:

@@ -115,7 +115,7 @@ class Selection:
             self._parts.append(_Part(1, None))
         else:
             plan = plan_of(leaf)
-            layout = layout_of(plan.flat.graphdef)
+            layout = layout_of(plan.graphdef)
             (indices,) = partition(layout, plan.leaves, [wrt])
             indices = [index for index in indices if isinstance(plan.leaves[index], State)]
             for index in indices:
@@ -173,7 +173,7 @@ class Selection:
 
     def place(self, values: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """The values of the arguments' targets and the arrays among the arguments, with `values` in their places."""
-        targets = self.arguments.values()
+        targets = self.arguments.held()
         for number, index in self._targets.items():
             targets[number] = values[index]
         arrays = [

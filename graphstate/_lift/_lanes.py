@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from graphstate._compat import is_traced_by, set_trace
-from graphstate._trace import Cell, Frame, Packed, Slot, describe, pack, unpack
+from graphstate._compat import EVAL, enclosing_traces, is_traced_by, set_trace
+from graphstate._trace import Cell, Frame, Packed, Slot, copied, describe, pack, unpack
 from graphstate.errors import AxisError, BatchAxisError, TraceContextError
 from graphstate.random import RandomState
 from graphstate.random._key import is_key, is_stacked, lane_key, lane_keys
@@ -21,9 +21,14 @@ from ._axes import Axis, check_axis
 __all__ = ["LaneFrame", "LaneStream", "is_stream"]
 
 
-def is_stream(cell: Any, value: Any) -> bool:
+def is_stream(cell: Any, held: Any) -> bool:
     """Whether `cell` is a RandomState with one key for all lanes, which has no axis that could be mapped."""
-    return isinstance(cell, RandomState) and is_key(value) and not is_stacked(value)
+    if not isinstance(cell, RandomState):
+        return False
+    if isinstance(held, LaneStream):
+        return True
+    key = unpack(held)
+    return is_key(key) and not is_stacked(key)
 
 
 class LaneStream(Packed):
@@ -31,7 +36,7 @@ class LaneStream(Packed):
 
     __slots__ = ("_cell", "_frame", "_key", "_outer")
 
-    def __init__(self, frame: "LaneFrame", cell: Cell, outer: jax.Array) -> None:
+    def __init__(self, frame: "LaneFrame", cell: Cell, outer: Any) -> None:
         self._frame = frame
         self._cell = cell
         self._outer = outer
@@ -42,6 +47,10 @@ class LaneStream(Packed):
         if self._key is None:
             self._key = self._frame.open_stream(self._cell, self._outer)
         return self._key
+
+    def copied(self) -> "LaneStream":
+        """Itself: a key is no container, and stays unread."""
+        return self
 
 
 class LaneFrame(Frame):
@@ -63,7 +72,7 @@ class LaneFrame(Frame):
         self.axis_of = axis_of
         self.streams: dict[int, tuple[Cell, jax.Array]] = {}
 
-    def open_stream(self, cell: Cell, outer: jax.Array) -> jax.Array:
+    def open_stream(self, cell: Cell, outer: Any) -> jax.Array:
         """The key of the lane of a RandomState, which advances by one split outside."""
         if self.rng == "error":
             raise TraceContextError(
@@ -71,25 +80,28 @@ class LaneFrame(Frame):
                 'Seed it in the lane, pass it as a mapped argument with stacked keys, or choose rng="split".'
             )
         with set_trace(self.outer):
-            new, base = lane_keys(outer)
+            new, base = lane_keys(unpack(outer))
         self.streams[id(cell)] = (cell, new)
         with set_trace(self.trace):
             return lane_key(base, jax.lax.axis_index(self.axis_name))
 
-    def entering(self, cell: Cell, value: Any) -> Any:
+    @property
+    def is_direct(self) -> bool:
+        """Whether the lanes run right in the trace of the caller, so that what they share can be handed to it as it is."""
+        return next(iter(enclosing_traces(getattr(self.trace, "parent_trace", None))), EVAL) is self.outer
+
+    def entering(self, cell: Cell, held: Any) -> Any:
         """The packed value that a State without an axis has in a lane."""
-        if self.rng != "same" and is_stream(cell, value):
-            return LaneStream(self, cell, value)
-        return pack(value)
+        return LaneStream(self, cell, held) if self.rng != "same" and is_stream(cell, held) else held
 
     def admit(self, cell: Any, outer: Any) -> Any:
         """A slice of a mapped State, a stream of a RandomState, any other State as it is."""
-        value = unpack(outer)
-        if is_stream(cell, value):
-            return outer if self.rng == "same" else pack(self.open_stream(cell, value))
+        if is_stream(cell, outer):
+            return outer if self.rng == "same" else pack(self.open_stream(cell, outer))
         axis = self.axis_of(cell)
         if axis is None:
-            return outer
+            return copied(outer)
+        value = unpack(outer)
         self._check(cell, value, axis)
         with set_trace(self.trace):
             index = jax.lax.axis_index(self.axis_name)
@@ -113,7 +125,7 @@ class LaneFrame(Frame):
         value = unpack(slot.value)
         return id(slot.cell) in self.streams or not is_key(value) or not is_stacked(value)
 
-    def grown(self, cell: Cell, where: str) -> BatchAxisError:
+    def grown(self, where: str) -> BatchAxisError:
         """The error for a State that is read, written, and mapped on the way out only."""
         return BatchAxisError(
             f"{where} is mapped by `state_out_axes` only, but it was also read: each call would give it a further axis. "

@@ -2,14 +2,14 @@
 
 import functools
 import types
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 from graphstate._trace import Frame, current_frame, current_home
 from graphstate.errors import StateTypeError
 
 from ._arguments import function_name
-from ._watch import Watch
+from ._watch import Ignored, Watch
 
 __all__ = ["Lifted"]
 
@@ -36,7 +36,7 @@ class Lifted:
         functools.update_wrapper(self, function, updated=updated)
         self._born_in_trace = current_home() is not None
         self._watch: Watch | None = None
-        self.changed_by_itself: set[Hashable] = set()
+        self.changed_by_itself: Ignored = {}
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
@@ -52,9 +52,10 @@ class Lifted:
         """What the function depends on besides its arguments, as it is now."""
         watch = self._watch
         if watch is None or not watch.is_current():
-            watch = self._watch = Watch(self.function, self.changed_by_itself)
-        if not self._born_in_trace:
-            note_watch(current_frame(), watch)
+            watch = self._watch = Watch([self.function], self.changed_by_itself)
+        frame = current_frame()
+        if frame is not None and not self._born_in_trace:
+            note_watch(frame, watch)
         return watch
 
 

@@ -17,7 +17,7 @@ from graphstate._trace import Cell, commit, describe, outer_value, pack, unpack
 from graphstate.errors import AliasError, AxisError, CarryError, StructureError
 from graphstate.graph._state import State
 
-from ._arguments import function_name, gather, target_names
+from ._arguments import function_name, gather, shown, target_names
 from ._axes import lane_count
 from ._boundary import Departure, FromArgument, FromGraph, FromOutside, arrive, enter, leave
 from ._capture import CaptureFrame, Program, read_source, trace_program
@@ -64,6 +64,7 @@ class LoopCall:
         self.watch = watch
         self.transform = transform
         self.arguments = gather((init, xs), {}, transform, step)
+        self.found_types: dict[int, Any] = {}
         self.init_treedef = jax.tree.structure(init)
         self.values = self.arguments.values()
         carried = self.init_treedef.num_leaves
@@ -102,16 +103,17 @@ class LoopCall:
         init_arrays, xs_arrays = arrays[: self._carry_arrays], arrays[self._carry_arrays :]
         steps = self._length(scanned, xs_arrays, length)
         program = self._trace(carried, init_arrays, scanned, xs_arrays)
-        promoted = self._promoted(program, carried, init_arrays)
+        init = self._initial(program, carried, init_arrays)
+        promoted = _promoted(program, init)
         if promoted is not None:
-            # As in `jax.lax.scan`: a weakly typed carry takes the type that the step gives it, and the step is traced again.
-            carried, init_arrays = promoted
-            program = self._trace(carried, init_arrays, scanned, xs_arrays)
+            # As in `jax.lax.scan`: what is carried with a weak type takes the type that the step gives it, and the step
+            # is traced again.
+            self.found_types = dict(zip(map(id, program.note.written), promoted.found, strict=True))
+            program = self._trace(promoted.values, promoted.arrays, scanned, xs_arrays)
+            init = self._initial(program, promoted.values, promoted.arrays)
         note: _Note = program.note
-        found = [unpack(outer_value(cell)) for cell in note.written]
-        captured = [read_source(source, environ.lookup) for source in program.sources]
-        init = _Carry(carried, init_arrays, found)
-        init = self._checked(program, init)
+        captured = [read_source(source, environ.depend_on) for source in program.sources]
+        self._check(program, init)
         numbers = {id(cell): number for number, cell in enumerate(note.written)}
 
         def body(carry: _Carry, x: tuple[list[Any], list[Any]]) -> tuple[_Carry, Any]:
@@ -125,7 +127,14 @@ class LoopCall:
         last, stacked = lax.scan(body, init, (scanned, xs_arrays), length=steps, reverse=reverse, unroll=unroll)
         return self._arrive(note, last, stacked)
 
+    def _initial(self, program: Program, values: list[Any], arrays: list[Any]) -> _Carry:
+        """What the first step finds."""
+        found = [unpack(outer_value(cell)) for cell in program.note.written]
+        return _Carry(values, arrays, [self.found_types.get(id(cell), value) for cell, value in zip(program.note.written, found, strict=True)])
+
     def _length(self, scanned: list[Any], arrays: list[Any], length: int | None) -> int:
+        if length is not None and length < 0:
+            raise AxisError(f"`length` of `{self.transform}` is a number of steps, but it is {length}.")
         names = target_names(self.arguments, self.step)
         mapped = [
             (name, value, 0)
@@ -140,7 +149,7 @@ class LoopCall:
     # Tracing one step
 
     def _trace(self, carried: list[Any], init_arrays: list[Any], scanned: list[Any], xs_arrays: list[Any]) -> Program:
-        frame = CaptureFrame()
+        frame = CaptureFrame(self.found_types)
 
         def step(values: list[Any], arrays: list[Any], slices: list[Any], x_arrays: list[Any]) -> tuple[Any, _Note]:
             whole, part = iter(values), iter(slices)
@@ -153,6 +162,7 @@ class LoopCall:
             leaving = leave(frame, inside, result, self.transform)
             departure = leaving.departure
             self._check_structure(departure, result[0])
+            self._check_aliases(frame)
             written = frame.written()
             changed = dict(zip(departure.written, leaving.written, strict=True))
             after = [changed.get(number, targets[number]) for number, sliced in enumerate(self.is_sliced) if not sliced]
@@ -162,14 +172,14 @@ class LoopCall:
             note = _Note(departure, sliced_written, tuple(slot.cell for slot in written))
             return (_Carry(after, leaving.results[: len(arrays)], found), outputs), note
 
-        avals = jax.eval_shape(lambda values: jax.tree.map(lambda leaf: leaf[0], values), _shapes((scanned, xs_arrays)))
+        avals = jax.tree.map(_slice_type, (scanned, xs_arrays))
         return trace_program(frame, step, carried, init_arrays, *avals)
 
     def _check_pair(self, result: Any) -> None:
         if not isinstance(result, tuple) or len(result) != 2:
             raise CarryError(
                 f"The function of `{self.transform}` returns the pair (carry, output), but `{function_name(self.function)}` returned "
-                f"a {type(result).__name__}. Return (carry, None) where there is no output."
+                f"{shown(result)}. Return (carry, None) where there is no output."
             )
 
     def _check_structure(self, departure: Departure, carry: Any) -> None:
@@ -185,7 +195,7 @@ class LoopCall:
                 f"`{function_name(self.function)}` returned {treedef}."
             )
         count = treedef.num_leaves
-        roots = iter(range(self._carry_roots))
+        roots = iter(self._first_roots())
         for spot, source in enumerate(departure.sources[:count]):
             is_object = spot in self.arguments.shape.spots
             if is_object and source != FromArgument(next(roots)) or not is_object and isinstance(source, FromArgument | FromGraph | FromOutside):
@@ -200,31 +210,40 @@ class LoopCall:
                     "object in all of them. Return its values (`graphstate.state(node)`), or make the Node inside."
                 )
 
+    def _check_aliases(self, frame: CaptureFrame) -> None:
+        for target, sliced in zip(self.arguments.targets, self.is_sliced, strict=True):
+            if sliced and id(target) in frame.alias_reads:
+                raise AliasError(
+                    f"{describe(target)} is scanned by `{self.transform}`, so that each step has its slice, and the function reads it from its closure "
+                    "too, where it is whole. Use the argument only, or clone one of the two."
+                )
+
+    def _first_roots(self) -> list[int]:
+        """For each graph object of the carry its number, or that of the first that is the same object."""
+        roots = self.arguments.roots
+        return [next(number for number, root in enumerate(roots) if root is each) for each in roots[: self._carry_roots]]
+
     # Types of the carry
 
-    def _promoted(self, program: Program, values: list[Any], arrays: list[Any]) -> tuple[list[Any], list[Any]] | None:
-        """The carry with the types that a step gives to its weakly typed leaves; None where they are right already."""
-        after, _ = jax.tree.unflatten(program.treedef, program.jaxpr.out_avals)
-        before = (values, arrays)
-        promoted = jax.tree.map(_promote, before, (after.values, after.arrays)) if _same_tree(before, (after.values, after.arrays)) else before
-        changed = any(a is not b for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(promoted), strict=True))
-        return promoted if changed else None
-
-    def _checked(self, program: Program, carry: _Carry) -> _Carry:
-        """The carry, with weak types promoted.
+    def _check(self, program: Program, carry: _Carry) -> None:
+        """Refuses what has another structure, shape or dtype after a step.
 
         Raises:
-            CarryError: a value has another structure, shape or dtype after a step.
+            CarryError: naming the State, or the leaf of the carry.
         """
         after, _ = jax.tree.unflatten(program.treedef, program.jaxpr.out_avals)
-        names = [name for name, sliced in zip(target_names(self.arguments, self.step), self.is_sliced, strict=True) if not sliced]
-        names += [f"the carry at leaf {index}" for index in range(len(carry.arrays))]
-        names += [describe(cell) if (name := self.watch.name_of(cell)) is None else f"`{name}`" for cell in program.note.written]
-        before_all = [*carry.values, *carry.arrays, *carry.found]
-        after_all = [*after.values, *after.arrays, *after.found]
+        names = [
+            f"`{name}`"
+            for name, sliced in zip(target_names(self.arguments, self.step), self.is_sliced, strict=True)
+            if not sliced
+        ]
+        names += [f"Leaf {index} of the carry" for index in range(len(carry.arrays))]
+        for cell in program.note.written:
+            name = self.watch.name_of(cell)
+            names.append(describe(cell) if name is None else f"`{name}`")
+        before_all, after_all = [*carry.values, *carry.arrays, *carry.found], [*after.values, *after.arrays, *after.found]
         for name, before, now in zip(names, before_all, after_all, strict=True):
             _check_type(self.transform, name, before, now)
-        return carry._replace(found=[jax.tree.map(_promote, before, now) for before, now in zip(carry.found, after.found, strict=True)])
 
     # Back
 
@@ -239,12 +258,22 @@ class LoopCall:
         return result
 
 
-def _shapes(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), tree)
+def _slice_type(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(jnp.shape(leaf)[1:], jnp.result_type(leaf))
 
 
 def _same_tree(first: Any, second: Any) -> bool:
     return bool(jax.tree.structure(first) == jax.tree.structure(second))
+
+
+def _promoted(program: Program, carry: _Carry) -> _Carry | None:
+    """The carry with the types that a step gives to its weakly typed leaves; None where they are right already."""
+    after, _ = jax.tree.unflatten(program.treedef, program.jaxpr.out_avals)
+    if not _same_tree(carry, after):
+        return None
+    promoted: _Carry = jax.tree.map(_promote, carry, after)
+    changed = any(old is not new for old, new in zip(jax.tree.leaves(carry), jax.tree.leaves(promoted), strict=True))
+    return promoted if changed else None
 
 
 def _promote(before: Any, after: Any) -> Any:
@@ -252,8 +281,9 @@ def _promote(before: Any, after: Any) -> Any:
     aval = jax.typeof(before)
     if not aval.weak_type or (aval.dtype == after.dtype and after.weak_type):
         return before
-    if jnp.promote_types(aval.dtype, after.dtype) != after.dtype:
-        return before
+    with jax.numpy_dtype_promotion("standard"):
+        if jnp.promote_types(aval.dtype, after.dtype) != after.dtype:
+            return before
     return lax.convert_element_type(before, after.dtype)
 
 

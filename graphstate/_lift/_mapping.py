@@ -23,8 +23,9 @@ from graphstate.graph._state import State
 
 from ._arguments import Arguments, argument_names, target_names
 from ._axes import Axis, Spec, argument_axes, lane_count, result_axes, target_axes
-from ._boundary import Departure, FromArgument, FromOutside, FromValues, Inside, Leaving, arrive, enter, leave
+from ._boundary import Departure, FromArgument, FromOutside, FromValues, Inside, Leaving, Restructuring, arrive, enter, leave
 from ._lanes import LaneFrame, is_stream
+from ._traced import name_cells
 from ._watch import Watch
 
 __all__ = ["MapCall", "MapOptions"]
@@ -45,11 +46,14 @@ class MapOptions(NamedTuple):
 
 
 class _Stacked(NamedTuple):
-    """A value that leaves through the mapping function: its number there, and its axis outside."""
+    """A value that leaves through the mapping function: its number there, and its axis outside.
+
+    Where the axis is None, the value is the same in all lanes, but belongs to a trace that the mapping function began.
+    """
 
     number: int
-    axis: int
-    name: str
+    axis: int | None
+    name: Callable[[], str]
 
 
 class _Kept(NamedTuple):
@@ -67,7 +71,7 @@ class MapCall:
         self.arguments = arguments
         self.watch = watch
         self.specs = argument_axes(options.in_axes, arguments, function)
-        self.values = arguments.values()
+        self.values = arguments.held()
         self.axes = [
             None if is_stream(target, value) else axis
             for target, value, axis in zip(arguments.targets, self.values, target_axes(arguments, self.specs, function), strict=True)
@@ -92,7 +96,9 @@ class MapCall:
     def _mapped(self) -> list[tuple[str, Any, int]]:
         """Name, value and axis of everything that is mapped."""
         names = target_names(self.arguments, self.function)
-        found = [(name, value, axis) for name, value, axis in zip(names, self.values, self.axes, strict=True) if axis is not None]
+        found = [
+            (name, unpack(held), axis) for name, held, axis in zip(names, self.values, self.axes, strict=True) if axis is not None
+        ]
         labels = argument_names(self.arguments.shape.treedef, self.function)
         for spot in self.arguments.shape.rest:
             axis = self.specs[spot]
@@ -114,9 +120,9 @@ class MapCall:
             if key in numbers:
                 self._check_agreement(numbers[key], axis)
             elif axis is not None:
-                value = unpack(outer_value(state))
-                if not is_stream(state, value):
-                    found.append((state, value, axis))
+                held = outer_value(state)
+                if not is_stream(state, held):
+                    found.append((state, unpack(held), axis))
         return found
 
     def _check_agreement(self, number: int, axis: Axis) -> None:
@@ -151,25 +157,29 @@ class MapCall:
                     self.arguments.leaves[spot] if self.specs[spot] is None else next(following) for spot in self.arguments.shape.rest
                 ]
                 inside, args, kwargs = enter(frame, self.arguments, values, arrays)
-                frame.find_name = lambda cell: self._name_of(cell, inside)
+                name_cells(frame, inside, self.arguments, self.function, self.watch)
                 for (state, _, _), value in zip(self.closed, following, strict=True):
                     packed = pack(value)
                     frame.slots[id(state)] = Slot(state, packed, packed)
                 with self.watch.guarded():
                     result = self.function(*args, **kwargs)
+                self._check_aliases(frame)
                 self._leave(frame, leave(frame, inside, result, self.options.transform))
             outputs, self.stacked = self.stacked, []
             return outputs
 
         return body
 
-    def _name_of(self, cell: Any, inside: Inside) -> str | None:
-        for number, place in enumerate(inside.graphdef.leaves if inside.roots else ()):
-            if inside.objects[place] is cell or self.arguments.targets[number] is cell:
-                return target_names(self.arguments, self.function)[number]
-        return self.watch.name_of(cell)
-
     # Out of the lanes
+
+    def _check_aliases(self, frame: LaneFrame) -> None:
+        """A mapped argument that is read from the closure too would be a slice in one place, and whole in the other."""
+        for number, (target, axis) in enumerate(zip(self.arguments.targets, self.axes, strict=True)):
+            if axis is not None and id(target) in frame.alias_reads and self._in_axis(target) != axis:
+                raise AliasError(
+                    f"`{target_names(self.arguments, self.function)[number]}` is mapped as an argument, so that each lane has its slice, and the "
+                    "function reads it from its closure too, where it is whole. Use the argument only, or map it there too (`state_in_axes`)."
+                )
 
     def _leave(self, frame: LaneFrame, leaving: Leaving) -> None:
         """Decides how each value leaves, and keeps all of them but those that leave through the mapping function."""
@@ -181,20 +191,30 @@ class MapCall:
             target, axis = self.arguments.targets[number], self.axes[number]
             if axis is None and self.options.rng != "same" and is_stream(target, self.values[number]):
                 continue
-            self._written.append((number, self._exit(frame, describe(target), value, axis)))
+            self._written.append((number, self._exit(frame, self._namer(number), value, axis)))
         array_specs = [spec for spec, source in zip(self._result_specs, departure.sources, strict=True) if isinstance(source, FromValues)]
         self._results = [self._exit_result(frame, spec, value) for spec, value in zip(array_specs, leaving.results, strict=True)]
         self._fresh = self._exit_fresh(frame, leaving)
         self._slots = [(slot.cell, self._exit_slot(frame, slot)) for slot in frame.written() if not frame.is_private(slot)]
         self._departure = dataclasses.replace(departure, written=tuple(number for number, _ in self._written))
 
-    def _exit(self, frame: LaneFrame, name: str, value: Any, axis: Axis) -> _Stacked | _Kept:
-        if axis is None:
-            if frame.depends_on_lane(value):
-                raise frame.batched(name)
+    def _namer(self, number: int) -> Callable[[], str]:
+        """How messages call one of the arguments' States or arrays; names are long to find, and seldom needed."""
+        target = self.arguments.targets[number]
+        if isinstance(target, State):
+            return lambda: describe(target)
+        return lambda: f"the array `{target_names(self.arguments, self.function)[number]}`"
+
+    def _exit(self, frame: LaneFrame, name: Callable[[], str], value: Any, axis: Axis) -> _Stacked | _Kept:
+        if axis is not None:
+            self.stacked.append(value)
+            return _Stacked(len(self.stacked) - 1, axis, name)
+        if frame.depends_on_lane(value):
+            raise frame.batched(name())
+        if frame.is_direct:
             return _Kept(value)
         self.stacked.append(value)
-        return _Stacked(len(self.stacked) - 1, axis, name)
+        return _Stacked(len(self.stacked) - 1, None, name)
 
     def _exit_result(self, frame: LaneFrame, spec: Spec, value: Any) -> _Stacked | _Kept:
         if isinstance(spec, StateAxes):
@@ -204,16 +224,15 @@ class MapCall:
                 "`out_axes` is None for a result that depends on the lane: one array cannot hold the values of all lanes. "
                 "Give it an axis, or reduce it first (`jax.lax.pmean(value, axis_name)`)."
             )
-        return self._exit(frame, "a result", value, spec)
+        return self._exit(frame, lambda: "a result", value, spec)
 
     def _exit_slot(self, frame: LaneFrame, slot: Slot) -> _Stacked | _Kept:
-        value, where = unpack(slot.value), describe(slot.cell)
-        axis = self._in_axis(slot.cell)
+        value, axis = unpack(slot.value), self._in_axis(slot.cell)
         if axis is None:
             axis = self._axis_by_filter(self.options.state_out_axes, slot.cell)
             if axis is not None and slot.initial is not MISSING:
-                raise frame.grown(slot.cell, where)
-        return self._exit(frame, where, value, axis)
+                raise frame.grown(describe(slot.cell))
+        return self._exit(frame, lambda: describe(slot.cell), value, axis)
 
     def _check_objects(self, departure: Departure) -> None:
         """Graph objects that come back as they went in must come back at the axis that they went in with."""
@@ -234,9 +253,9 @@ class MapCall:
         if restructuring is None:
             return []
         owners = _Owners(restructuring.graphdef, self._root_specs(leaving.departure))
-        for place, item in restructuring.outside:
+        for place, ref in restructuring.outside:
             for spec, path in owners.of(place):
-                _check_outside(item, spec, path)
+                _check_outside(ref(), spec, path)
         exits = []
         for place, value in zip(restructuring.fresh, leaving.fresh, strict=True):
             axis, path = owners.axis(place, value)
@@ -246,8 +265,23 @@ class MapCall:
                     f"A value that depends on the lane went into {name} of a Node that is not mapped: one State cannot hold the values of "
                     f"{frame.lanes} lanes. Map the Node (`in_axes`, `out_axes`, `StateAxes`), or reduce the value first."
                 )
-            exits.append(self._exit(frame, name, value, axis))
+            exits.append(self._exit(frame, lambda name=name: name, value, axis))  # type: ignore[misc]
+        self._check_origins(owners, restructuring)
         return exits
+
+    def _check_origins(self, owners: "_Owners", restructuring: Restructuring) -> None:
+        """What came in and comes out at another place keeps its axis."""
+        numbers = {place: number for number, place in enumerate(self.arguments.graphdef.leaves)}
+        for place, origin in restructuring.origins:
+            number = numbers.get(origin)
+            if number is None or is_stream(self.arguments.targets[number], self.values[number]):
+                continue
+            axis, _ = owners.axis(place, self.values[number])
+            if axis != self.axes[number]:
+                raise AxisError(
+                    f"{self._namer(number)()} comes out of the map as it went in, so it keeps its axis, but `in_axes` gives it "
+                    f"{self.axes[number]} and `out_axes` {axis}. Give it the same in both."
+                )
 
     def _root_specs(self, departure: Departure) -> list[Spec]:
         specs = [self.specs[spot] for spot in self.arguments.shape.spots]
@@ -320,11 +354,13 @@ def _outside(exit_: _Stacked | _Kept, stacked: Sequence[Any]) -> Any:
 
 def _move(leaf: Any, exit_: _Stacked) -> Any:
     axis = exit_.axis
+    if axis is None:
+        return leaf[0]
     if axis == 0:
         return leaf
     if not -leaf.ndim <= axis < leaf.ndim:
         raise AxisError(
-            f"`out_axes` puts the lanes of {exit_.name} at axis {axis}, but with them its shape is {leaf.shape}, lanes first. "
+            f"`out_axes` puts the lanes of {exit_.name()} at axis {axis}, but with them its shape is {leaf.shape}, lanes first. "
             f"Choose an axis from {-leaf.ndim} to {leaf.ndim - 1}."
         )
     return jnp.moveaxis(leaf, 0, axis)

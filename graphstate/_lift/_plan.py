@@ -1,7 +1,7 @@
 """A plan of one object: what was found when its graph was walked, kept for as long as the graph is unchanged.
 
-A plan lives on the Node that it describes, so that dropping the Node drops the plan; everything else refers to it
-by its serial number, which no other plan ever has.
+A plan lives on the Node that it describes and does not hold that Node itself, so that dropping the Node drops both at
+once; everything else refers to a plan by its serial number, which no other plan ever has.
 """
 
 import itertools
@@ -9,7 +9,8 @@ import operator
 from collections.abc import Callable
 from typing import Any, Final
 
-from graphstate.graph._flatten import Flat, flatten, is_unchanged
+from graphstate.graph._flatten import Flat, are_unchanged, flatten
+from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._node import Node
 from graphstate.graph._state import State
 
@@ -21,43 +22,71 @@ _set_plan: Final = Node._graph_plan.__set__
 
 
 class Plan:
-    """The walked graph of one object.
+    """The walked graph of one object, the root.
 
     Attributes:
         serial: the number of this plan.
-        flat: the walk.
+        graphdef: the structure.
         leaves: the States and arrays of the graph, in order.
         only_states: whether all leaves are States.
+        captured: for a program that captures some of the States, by its serial number, which: kept here, so that nothing
+            that outlives the root holds them.
     """
 
-    __slots__ = ("_containers", "_nodes", "_versions", "flat", "leaves", "only_states", "serial")
+    __slots__ = (
+        "_below",
+        "_containers",
+        "_nodes",
+        "_root_version",
+        "_versions",
+        "captured",
+        "graphdef",
+        "leaves",
+        "only_states",
+        "serial",
+    )
 
-    def __init__(self, root: Any) -> None:
-        self.serial = next(_serials)
-        self.flat: Flat = flatten(root)
-        self.leaves = self.flat.leaves
+    def __init__(self, root: Any, serial: int | None = None) -> None:
+        flat = flatten(root)
+        self.serial = next(_serials) if serial is None else serial
+        self.graphdef: GraphDef = flat.graphdef
+        self.leaves = flat.leaves
         self.only_states = all(isinstance(leaf, State) for leaf in self.leaves)
-        self._nodes = self.flat.nodes
-        self._versions = self.flat.versions
-        self._containers = self.flat.containers
+        self.captured: dict[int, list[Any]] = {}
+        self._below = flat.objects[1:]
+        self._containers = flat.containers
+        skipped = 1 if isinstance(root, Node) else 0
+        self._root_version = flat.versions[0] if skipped else 0
+        self._nodes = flat.nodes[skipped:]
+        self._versions = flat.versions[skipped:]
 
-    def is_current(self) -> bool:
-        """Whether the graph is as it was when it was walked."""
-        if list(map(_version, self._nodes)) != self._versions:
+    def is_current(self, root: Node) -> bool:
+        """Whether the graph of `root` is as it was when it was walked."""
+        if root._graph_version != self._root_version or list(map(_version, self._nodes)) != self._versions:
             return False
-        return not self._containers or is_unchanged(self.flat)
+        return not self._containers or are_unchanged(self._containers)
+
+    def objects(self, root: Any) -> list[Any]:
+        """The object at each place."""
+        return [root, *self._below]
+
+    def flat(self, root: Any) -> Flat:
+        """The walk, as `flatten` returned it."""
+        nodes = [root, *self._nodes] if isinstance(root, Node) else self._nodes
+        return Flat(self.graphdef, self.objects(root), nodes, self._containers)
 
 
 def plan_of(root: Any) -> Plan:
     """The current plan of a Node, a State or an object of a registered class."""
     if isinstance(root, Node):
         plan: Plan | None = root._graph_plan
-        if plan is None or not plan.is_current():
+        if plan is None or not plan.is_current(root):
             plan = Plan(root)
             _set_plan(root, plan)
         return plan
     if isinstance(root, State):
-        if root._plan is None:
-            root._plan = Plan(root)
-        return root._plan  # type: ignore[no-any-return]
+        # A plan kept on a State would hold the State: only its number is kept, and the plan is made anew.
+        plan = Plan(root, root._plan)
+        root._plan = plan.serial
+        return plan
     return Plan(root)

@@ -6,6 +6,7 @@ function itself, so that it lives as long as the function does.
 
 import functools
 import types
+import weakref
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -61,8 +62,18 @@ def _kept(function: Any, key: Hashable, run: Callable[..., Any], transform: str,
     table = getattr(function, "__dict__", None)
     if table is None or isinstance(function, type | types.MethodType):
         return ReusedFunction(function, run, transform, takes_self)
-    programs = table.setdefault(_NAME, {})
-    kept: ReusedFunction | None = programs.get((transform, takes_self, key))
+    programs = table.get(_NAME)
+    if programs is None or programs.owner() is not function:
+        programs = table[_NAME] = _Programs(function)
+    kept = programs.table.get((transform, takes_self, key))
     if kept is None:
-        kept = programs[transform, takes_self, key] = ReusedFunction(function, run, transform, takes_self)
+        kept = programs.table[transform, takes_self, key] = ReusedFunction(function, run, transform, takes_self)
     return kept
+
+
+class _Programs:
+    """The programs of one function, which it is told by: `functools.wraps` copies what stands in a `__dict__`."""
+
+    def __init__(self, owner: Any) -> None:
+        self.owner = weakref.ref(owner)
+        self.table: dict[Hashable, ReusedFunction] = {}

@@ -10,10 +10,10 @@ arrays, numbers and tuples stand for themselves, containers that could be change
 the leaves they were written with, so that such a change is found.
 """
 
-from ._cell import Cell, adopt, commit, is_finished, outer_value, peek, settle
+from ._cell import Cell, adopt, commit, commit_arrays, is_finished, outer_value, peek, settle
 from ._frame import Frame, Home, Slot, base_cell_value, birthplace, current_frame, current_home, describe, local
 from ._place import Place, place_of_caller, user_stacklevel
-from ._value import MISSING, Packed, check_in_place, check_value, pack, unpack
+from ._value import MISSING, Packed, check_in_place, check_value, copied, pack, unpack
 
 __all__ = [
     "MISSING",
@@ -29,6 +29,8 @@ __all__ = [
     "check_in_place",
     "check_value",
     "commit",
+    "commit_arrays",
+    "copied",
     "current_frame",
     "current_home",
     "describe",

@@ -102,6 +102,14 @@ def commit(values: Iterable[tuple[Cell, Any]]) -> None:
             settle(cell, value)
 
 
+def commit_arrays(cells: list[Cell], arrays: list[Any]) -> None:
+    """As `commit`, for arrays alone where nothing is being traced."""
+    with _committing:
+        for cell, array in zip(cells, arrays, strict=True):
+            cell._home = None
+            cell._value = array
+
+
 def outer_value(cell: Cell) -> Any:
     """The packed value of `cell` where the caller runs."""
     frame = local.frame

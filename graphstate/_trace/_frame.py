@@ -12,7 +12,7 @@ from graphstate._compat import EVAL, Trace, current_trace, enclosing_traces, is_
 from graphstate.errors import StaleReadWarning, TraceContextError
 
 from ._place import user_stacklevel
-from ._value import MISSING, check_in_place, is_traced, unpack
+from ._value import MISSING, check_in_place, copied, is_traced, unpack
 
 
 def _no_name(_: Any) -> str | None:
@@ -64,7 +64,8 @@ class _Latch:
 
 local: Final = _Local()
 _latch: Final = _Latch()
-_tokens: Final = itertools.count()
+_tokens: Final = itertools.count(1)
+_COMMON_TOKEN: Final = 0
 
 
 def current_frame() -> "Frame | None":
@@ -109,6 +110,7 @@ class Frame:
         alias_reads: the ids of the outer Cells that were reached through their copy.
         watches: what the functions that were called in it depend on.
         find_name: how messages call a Cell that was found in arguments and closures.
+        foreign_reads: the ids of the Cells that a program cached by plain JAX has read since the token was renewed.
         compiled: whether the operations recorded here end up in a compiled program.
     """
 
@@ -127,7 +129,8 @@ class Frame:
         self.alias_reads: set[int] = set()
         self.watches: list[Any] = []
         self.compiled = self.builds_program or (self.parent is not None and self.parent.compiled)
-        self._foreign_reads: set[int] = set()
+        self.foreign_reads: set[int] = set()
+        self._handed_on = False
         self._tokens = ExitStack()
 
     # Life
@@ -136,41 +139,64 @@ class Frame:
         self.trace = current_trace()
         self.home = Home(self.trace)
         local.frame = self
-        if _latch.closed and self.compiled:
-            self._renew_token()
+        if self.compiled:
+            self._enter_token()
         return self
 
     def __exit__(self, *_: object) -> None:
         local.frame = self.parent
         self._tokens.close()
-        if self._foreign_reads and self.parent is not None and self.parent.compiled:
+        if self._handed_on and self.parent is not None and self.parent.compiled:
             # What this frame handed to a cached program must not be found there by the frame around it.
-            self.parent._renew_token()
+            self.parent.renew_token()
         self.trace = None
         self.slots = {}
         self.aliases = {}
         self.find_name = _no_name
 
-    def _renew_token(self) -> None:
-        self._foreign_reads.clear()
+    def _enter_token(self) -> None:
+        """Parts what plain JAX caches while this frame is entered from what it caches elsewhere.
+
+        As long as no such program has read a State, one token for all frames will do: what JAX has traced of its own
+        functions is found again, and the programs of the caller outside of graphstate are kept apart.
+        """
+        if _latch.closed:
+            self.renew_token()
+        elif self.parent is None or not self.parent.compiled:
+            self._tokens.enter_context(trace_token(_COMMON_TOKEN))
+
+    def renew_token(self) -> None:
+        self.foreign_reads.clear()
         self._tokens.enter_context(trace_token(next(_tokens)))
 
     # Reading and writing
 
     def admit(self, cell: Any, outer: Any) -> Any:
         """What the packed value `outer` of an outer Cell becomes inside; recorded in `self.trace`."""
-        return outer
+        return copied(outer)
+
+    def canonical(self, cell: Any) -> Any:
+        """The Cell that `cell` is in this frame: its copy, if it came in as an argument here or further out."""
+        if self.parent is not None:
+            cell = self.parent.canonical(cell)
+        alias = self.aliases.get(id(cell))
+        if alias is None:
+            return cell
+        self.alias_reads.add(id(cell))
+        return alias
 
     def read(self, cell: Any) -> Any:
         """The packed value of `cell`, for code that runs in the current trace."""
         trace = current_trace()
         value = self.lookup(cell)
         if trace is not self.trace:
-            self._note_foreign_read(cell, trace, value)
+            self.note_foreign_read(cell, trace, value)
         return value
 
     def lookup(self, cell: Any) -> Any:
         """The packed value of `cell` as this frame sees it."""
+        if cell._home is not self.home:
+            cell = self.canonical(cell)
         home = cell._home
         if home is self.home:
             return cell._held
@@ -179,10 +205,6 @@ class Frame:
             return slot.value
         if home is not None and self._surrounds(cell, home):
             return cell._held
-        alias = self.aliases.get(id(cell))
-        if alias is not None:
-            self.alias_reads.add(id(cell))
-            return self.lookup(alias)
         value = self.admit(cell, self.outer_lookup(cell))
         self.slots[id(cell)] = Slot(cell, value, value)
         return value
@@ -193,22 +215,22 @@ class Frame:
             return base_lookup(cell, self.outer)
         value = self.parent.lookup(cell)
         if self.outer is not self.parent.trace:
-            self.parent._note_foreign_read(cell, self.outer, value)
+            self.parent.note_foreign_read(cell, self.outer, value)
         return value
 
     def write(self, cell: Any, value: Any) -> None:
         """Makes the packed `value` that of `cell` in this frame."""
         trace = current_trace()
+        if cell._home is not self.home:
+            cell = self.canonical(cell)
         home = cell._home
         if trace is not self.trace:
             write_foreign(cell, value, trace)
         elif home is self.home:
             cell._held = value
+            self._part_from_cached(cell)
         elif home is not None and home.trace() is None:
             cell._home, cell._held = self.home, value
-        elif (alias := self.aliases.get(id(cell))) is not None:
-            self.alias_reads.add(id(cell))
-            self.write(alias, value)
         else:
             self._write_slot(cell, value)
 
@@ -218,8 +240,12 @@ class Frame:
             self.slots[id(cell)] = Slot(cell, MISSING, value)
         else:
             slot.value = value
-        if id(cell) in self._foreign_reads:
-            self._renew_token()
+        self._part_from_cached(cell)
+
+    def _part_from_cached(self, cell: Any) -> None:
+        """After a write, what plain JAX has cached with the value before must not be found."""
+        if id(cell) in self.foreign_reads:
+            self.renew_token()
 
     def written(self) -> list[Slot]:
         """The slots whose values were replaced; a container that was changed in place raises."""
@@ -235,7 +261,7 @@ class Frame:
 
     # Programs that plain JAX caches
 
-    def _note_foreign_read(self, cell: Any, trace: Trace, value: Any) -> None:
+    def note_foreign_read(self, cell: Any, trace: Trace, value: Any) -> None:
         """`cell` was read in `trace`, which plain JAX began inside of this frame."""
         if not self._is_cached_between(trace):
             return
@@ -243,7 +269,8 @@ class Frame:
         if self.compiled:
             frame: Frame | None = self
             while frame is not None:
-                frame._foreign_reads.add(id(cell))
+                frame.foreign_reads |= {id(cell), id(frame.aliases.get(id(cell), cell))}
+                frame._handed_on = True
                 frame = frame.parent
         elif is_traced(unpack(value)):
             raise TraceContextError(
@@ -261,26 +288,6 @@ class Frame:
             if is_caching(each):
                 return True
         return False
-
-    # Settings
-
-    def note_setting(self, name: str, value: Any) -> None:
-        """This frame and those around it depend on the setting `name`."""
-        frame: Frame | None = self
-        while frame is not None:
-            frame.settings.setdefault(name, value)
-            frame = frame.parent
-
-    def note_setting_cell(self, name: str, cell: Any) -> None:
-        """As `note_setting`, for a setting that is an array, kept in `cell`."""
-        frame: Frame | None = self
-        while frame is not None:
-            frame.setting_cells[id(cell)] = name
-            frame = frame.parent
-
-    def at_outer(self) -> Any:
-        """A block whose operations are recorded where the transform was called."""
-        return set_trace(self.outer)
 
 
 def base_lookup(cell: Any, trace: Trace) -> Any:

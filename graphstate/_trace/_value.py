@@ -43,6 +43,15 @@ class Packed:
             )
         return self._value
 
+    def copied(self) -> "Packed":
+        """The same value in containers of its own."""
+        return Packed(jax.tree.map(lambda leaf: leaf, self.checked()))
+
+
+def copied(held: Any) -> Any:
+    """A packed value for a trace inside: what is done there to a container in place must not reach the one outside."""
+    return held.copied() if isinstance(held, Packed) else held
+
 
 def pack(value: Any) -> Any:
     """`value` as it is stored: itself, or `Packed` where it could be changed in place."""

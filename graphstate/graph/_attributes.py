@@ -5,10 +5,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._foreign import foreign_type
+from ._heads import remembered
 from ._node import HIDDEN_SLOTS, Node
 from ._state import State
 
-__all__ = ["attribute_slots", "has_extras", "is_graph_object", "read_attributes", "state_extras", "write_attribute"]
+__all__ = [
+    "attribute_slots",
+    "cached_properties",
+    "has_extras",
+    "is_graph_object",
+    "read_attributes",
+    "state_extras",
+    "write_attribute",
+]
 
 _HIDDEN = HIDDEN_SLOTS | {name for base in State.__mro__ for name in getattr(base, "__slots__", ())}
 
@@ -18,7 +27,7 @@ def is_graph_object(value: Any) -> bool:
     return isinstance(value, Node | State) or foreign_type(type(value)) is not None
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def _class_attributes(cls: type) -> tuple[tuple[str, ...], frozenset[str]]:
     """The slots of `cls` that hold attributes, and the names that are cached properties and so no structure."""
     slots: dict[str, None] = {}
@@ -43,6 +52,12 @@ def attribute_slots(cls: type) -> tuple[str, ...]:
     return _class_attributes(cls)[0]
 
 
+def cached_properties(node: Any) -> frozenset[str]:
+    """The names of the cached properties of a Node that have been read."""
+    names = _class_attributes(type(node))[1]
+    return frozenset(name for name in names if name in vars(node)) if names else names
+
+
 def read_attributes(node: Any) -> Mapping[str, Any]:
     """The attributes of a Node, or of an object of a registered class, by name."""
     if not isinstance(node, Node):
@@ -56,7 +71,7 @@ def read_attributes(node: Any) -> Mapping[str, Any]:
     return {**attributes, **_held(node, slots)} if slots else attributes
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def has_extras(cls: type) -> bool:
     """Whether States of a class may have attributes beside their value."""
     return cls.__dictoffset__ != 0 or bool(attribute_slots(cls))

@@ -6,6 +6,7 @@ from typing import Any
 from graphstate.errors import AxisError
 from graphstate.filters import Filter, to_predicate
 
+from ._layout import check_order
 from ._path import Path, show_path
 
 __all__ = ["StateAxes"]
@@ -21,6 +22,7 @@ class StateAxes:
 
     Raises:
         AxisError: an axis is neither an int nor None.
+        FilterError: `...` is not the last filter.
 
     Example:
         >>> import graphstate as gs
@@ -33,7 +35,10 @@ class StateAxes:
     def __init__(self, axes: Mapping[Filter, int | None]) -> None:
         for axis in axes.values():
             if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
-                raise AxisError(f"An axis in `StateAxes` is an int or None, but one is {axis!r} of type {type(axis).__name__}.")
+                raise AxisError(
+                    f"An axis in `StateAxes` is an int or None, but one is {axis!r} of type {type(axis).__name__}."
+                )
+        check_order(tuple(axes))
         self._axes = tuple(axes.items())
         self._predicates = tuple((to_predicate(each), axis) for each, axis in self._axes)
 
@@ -63,8 +68,10 @@ class StateAxes:
         axis = self.find(paths, record, ...)
         if axis is ...:
             raise AxisError(
-                f"`StateAxes` needs an axis for every state, but {show_path(paths[0])} ({record.type.__name__}) is matched by "
-                f"none of its filters. Add `...: None` as the last entry to leave the rest unmapped, or `...: 0` to map it."
+                f"`StateAxes` needs an axis for every state, but {show_path(paths[0])} ({record.type.__name__}) is "
+                f"matched by "
+                "none of its filters. Add `...: None` as the last entry to leave the rest unmapped, or `...: 0` to "
+                f"map it."
             )
         return axis  # type: ignore[no-any-return]
 

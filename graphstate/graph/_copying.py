@@ -51,7 +51,9 @@ def copy_graph(root: Any, memo: dict[int, Any]) -> Any:
     flat, outside = flatten_within(root, lambda value: id(value) in memo)
     existing = {place: memo[id(item)] for place, item in outside.items()}
     created = {place: item._place for place, item in enumerate(flat.objects) if isinstance(item, State)}
-    objects = unflatten(flat.graphdef, [_copy_leaf(leaf, memo) for leaf in flat.leaves], existing=existing, places=created)
+    objects = unflatten(
+        flat.graphdef, [_copy_leaf(leaf, memo) for leaf in flat.leaves], existing=existing, places=created
+    )
     for head, item, copied in zip(flat.graphdef.heads, flat.objects, objects, strict=True):
         if isinstance(head, NodeHead | StateHead | ListHead | DictHead | PytreeHead):
             memo[id(item)] = copied

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from graphstate._compat import ArrayImpl
-from graphstate._trace import Packed, Place, current_home, settle
+from graphstate._trace import Place, current_home, settle
 from graphstate.errors import StructureError
 
 from ._attributes import has_extras, is_graph_object, read_attributes, state_extras, write_attribute
@@ -36,6 +36,7 @@ from ._heads import (
     StaticKey,
     TupleHead,
     node_head,
+    remembered,
     state_head,
 )
 from ._node import Node, check_changeable, touch
@@ -47,8 +48,7 @@ from ._summary import summarize_static
 
 __all__ = ["Flat", "Static", "blank_state", "flatten", "is_graph_object", "read_attributes", "unflatten"]
 
-_JAX_ARRAY: Final = ArrayHead(is_numpy=False)
-_NUMPY_ARRAY: Final = ArrayHead(is_numpy=True)
+_ARRAY: Final = ArrayHead()
 _LIST: Final = ListHead()
 _TUPLE: Final = TupleHead()
 _OUTSIDE: Final = OutsideHead()
@@ -88,7 +88,9 @@ class Flat:
 def state_head_of(state: State) -> StateHead:
     """The head of a State."""
     kind = type(state)
-    metadata = tuple(sorted((name, StaticKey(item)) for name, item in state._metadata.items())) if state._metadata else ()
+    metadata = (
+        tuple(sorted((name, StaticKey(item)) for name, item in state._metadata.items())) if state._metadata else ()
+    )
     extras = state_extras(state) if has_extras(kind) else None
     if not extras:
         return state_head(kind, state._tags, metadata, ())
@@ -138,7 +140,10 @@ class _Walk:
         self.children.append(children)
         if not values:
             return
-        fresh = [(value, children, position, place, part) for position, (part, value) in enumerate(zip(parts, values, strict=True))]
+        fresh = [
+            (value, children, position, place, part)
+            for position, (part, value) in enumerate(zip(parts, values, strict=True))
+        ]
         if not ordered:
             fresh.sort(key=lambda item: part_order(item[4]))
         fresh.reverse()
@@ -158,7 +163,7 @@ class _Walk:
             self.nodes.append(value)
             self._visit_attributes(kind, read_attributes(value))
         elif kind is ArrayImpl:
-            self.add(_JAX_ARRAY)
+            self.add(_ARRAY)
         elif kind in _ATOMS:
             self.add(_atom_head(kind, value) if kind in _CACHED_ATOMS else StaticHead(StaticKey(value)))
             if kind is types.BuiltinFunctionType:
@@ -201,10 +206,8 @@ class _Walk:
         self.add(head, parts, [value[key] for key in keys])
 
     def _visit_other(self, value: Any, place: int) -> None:
-        if isinstance(value, np.ndarray):
-            self.add(_NUMPY_ARRAY)
-        elif isinstance(value, jax.Array | jax.ShapeDtypeStruct):
-            self.add(_JAX_ARRAY)
+        if isinstance(value, np.ndarray | jax.Array | jax.ShapeDtypeStruct):
+            self.add(_ARRAY)
         elif (foreign := foreign_type(type(value))) is not None:
             self.places[id(value)] = place
             attributes = dict(foreign.attributes(value))
@@ -214,7 +217,7 @@ class _Walk:
             self.add(MethodHead(StaticKey(value.__func__)), ("__self__",), (value.__self__,))
         elif type(value) in (functools.partial, jax.tree_util.Partial):
             self._visit_partial(value)
-        elif jax.tree_util.is_tree_node(value):
+        elif jax.tree_util.is_tree_node(type(value)):
             self._visit_pytree(value, place)
         else:
             self._visit_static(value, place)
@@ -232,7 +235,7 @@ class _Walk:
         if not isinstance(value, tuple):
             self.places[id(value)] = place
             self.containers.append((value, values, treedef))
-        self._check_hashable(treedef, place, "the static part of this pytree")
+        self._check_hashable(treedef.node_data()[1], place, "the static part of this pytree")
         self._check_parts(parts, place)
         self.add(PytreeHead(treedef, parts), parts, values, ordered=False)
 
@@ -254,9 +257,11 @@ class _Walk:
         except (TypeError, ValueError):
             owner = self.objects[place]
             raise StructureError(
-                f"A static value must be hashable, but at {show_path(self._path(place))} there is a {type(owner).__name__} and "
+                f"A static value must be hashable, but at {show_path(self._path(place))} there is a "
+                f"{type(owner).__name__} and "
                 f"{what} cannot be hashed: {summarize_static(value)}. "
-                "Use a list, tuple or dict, register its class with `graph.register_node_type`, or wrap it in `graph.Static`."
+                "Use a list, tuple or dict, register its class with `graph.register_node_type`, or wrap it in "
+                "`graph.Static`."
             ) from None
 
     def _check_parts(self, parts: Sequence[Part], place: int) -> None:
@@ -266,7 +271,8 @@ class _Walk:
         if len(set(written)) < len(written):
             twice = next(text for text in written if written.count(text) > 1)
             raise StructureError(
-                f"The paths of a graph must differ when they are written, but the {type(self.objects[place]).__name__} at "
+                "The paths of a graph must differ when they are written, but the "
+                f"{type(self.objects[place]).__name__} at "
                 f"{show_path(self._path(place))} has two keys that are written {twice!r}. Use keys whose text differs."
             )
 
@@ -284,8 +290,10 @@ class _Walk:
     def _check_is_apart(self, item: Any, place: int, name: str) -> None:
         if is_graph_object(item):
             raise StructureError(
-                f"The {type(self.objects[place]).__name__} at {show_path(self._path(place))} holds a {type(item).__name__} ({name}) "
-                "where the graph does not reach, so that it would be missed. Make its class a `Node`, use a list, tuple or dict, "
+                f"The {type(self.objects[place]).__name__} at {show_path(self._path(place))} holds a "
+                f"{type(item).__name__} ({name}) "
+                "where the graph does not reach, so that it would be missed. Make its class a `Node`, use a list, "
+                "tuple or dict, "
                 "register the class with `graph.register_node_type`, or wrap the object in `graph.Static`."
             )
 
@@ -295,8 +303,10 @@ class _Walk:
             if id(value) in self.places:
                 function = self.objects[place]
                 raise StructureError(
-                    f"The function {summarize_static(function)} at {show_path(self._path(place))} refers to the graph that it is part "
-                    f"of ({name} is {show_path(self._path(self.places[id(value)]))}): a copy would still use the original. "
+                    f"The function {summarize_static(function)} at {show_path(self._path(place))} refers to the "
+                    f"graph that it is part "
+                    f"of ({name} is {show_path(self._path(self.places[id(value)]))}): a copy would still use the "
+                    f"original. "
                     "Make it a method, keep a bound method (`self.f = self._f`), or use `functools.partial(f, self)`."
                 )
 
@@ -309,12 +319,13 @@ def _check_written_paths(graphdef: GraphDef) -> None:
         if known.setdefault(text, place) != place:
             first, second = graphdef.path(known[text]), graphdef.path(place)
             raise StructureError(
-                f"The paths of a graph must differ when they are written, but {first!r} and {second!r} are both written {text!r}. "
+                f"The paths of a graph must differ when they are written, but {first!r} and {second!r} are both "
+                f"written {text!r}. "
                 "Use keys without a slash, that are not empty."
             )
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def _atom_head(kind: type, value: Any) -> StaticHead:
     """The one head of a plain static value; `kind` tells 1 from True."""
     return StaticHead(StaticKey(value))
@@ -343,7 +354,18 @@ def is_unchanged(flat: Flat) -> bool:
     """Whether the graph is still as it was walked: no attribute set, no container changed."""
     if list(map(_version, flat.nodes)) != flat.versions:
         return False
-    return all(_same_elements(*container) for container in flat.containers)
+    return are_unchanged(flat.containers)
+
+
+def are_unchanged(containers: list[Any]) -> bool:
+    """Whether containers hold the very elements that they held."""
+    for container, elements, keys in containers:
+        if type(container) is list:
+            if len(container) != len(elements) or not all(map(operator.is_, container, elements)):
+                return False
+        elif not _same_elements(container, elements, keys):
+            return False
+    return True
 
 
 _version: Final[Callable[[Node], int]] = operator.attrgetter("_graph_version")
@@ -353,8 +375,6 @@ def _same_elements(container: Any, elements: list[Any], keys: Any) -> bool:
     if isinstance(container, State):
         extras = state_extras(container)
         return list(extras) == keys and all(map(operator.is_, extras.values(), elements))
-    if type(container) is list:
-        return len(container) == len(elements) and all(map(operator.is_, container, elements))
     if type(container) is dict:
         return list(container) == keys and all(map(operator.is_, container.values(), elements))
     foreign = foreign_type(type(container))
@@ -441,7 +461,7 @@ def build(head: Head, children: Sequence[Any]) -> Any:
         case PytreeHead(treedef=treedef):
             return jax.tree.unflatten(treedef, children)
         case MethodHead(function=function):
-            return types.MethodType(function.value, children[0])
+            return types.MethodType(function.value, children[0])  # type: ignore[arg-type] # it was a method's function
         case PartialHead(type=kind, positional=positional, names=names):
             function, *arguments = children
             return kind(function, *arguments[:positional], **dict(zip(names, arguments[positional:], strict=True)))
@@ -486,6 +506,3 @@ def _same(present: Any, wanted: Any) -> bool:
     if present is wanted:
         return True
     return type(present) in _ATOMS and type(present) is type(wanted) and StaticKey(present) == StaticKey(wanted)
-
-
-

@@ -4,7 +4,6 @@ The values are children of one pytree node, however large the graph; paths, type
 part, a `Layout`.
 """
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
 from typing import Any, Self
 
@@ -107,7 +106,9 @@ class GraphState(Mapping[Path, Any]):
         index = self._index(path)
         if index is None:
             shown = list(self._layout.rows)[:6]
-            raise KeyError(f"no value at {write_path(split_key(path))!r}; there are {', '.join(shown)}{', ...' * (len(self) > 6)}")
+            raise KeyError(
+                f"no value at {write_path(split_key(path))!r}; there are {', '.join(shown)}{', ...' * (len(self) > 6)}"
+            )
         return self._values[index]
 
     def __contains__(self, path: object) -> bool:
@@ -138,6 +139,11 @@ class GraphState(Mapping[Path, Any]):
         from ._text import render_graphstate  # the renderer reads this module's types
 
         return render_graphstate(self)
+
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        from ._treescope import draw  # as above
+
+        return draw(self, path, subtree_renderer)
 
     def __reduce__(self) -> tuple[Any, ...]:
         from ._pickling import freeze, make_graphstate  # which pickles graphs too, and is above this module
@@ -246,7 +252,8 @@ def _check_arrays(path: Path, value: Any) -> None:
     for leaf in jax.tree.leaves(value):
         if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
             raise UpdateError(
-                f"`GraphState.from_dict` takes arrays, but at `{write_path(path)}` there is {str(leaf)[:40]!r} of type {type(leaf).__name__}. "
+                f"`GraphState.from_dict` takes arrays, but at `{write_path(path)}` there is {str(leaf)[:40]!r} of "
+                f"type {type(leaf).__name__}. "
                 "Convert numbers with `jnp.asarray`; static values belong to the GraphDef."
             )
 
@@ -261,7 +268,7 @@ def _no_such_path(path: Path, known: Layout) -> UpdateError:
 def _given_twice(path: Path) -> UpdateError:
     return UpdateError(
         f"`GraphState.from_dict` takes one value for a path, but was given two for `{write_path(path)}`. "
-        'A path may be written in several ways ("a/b" or nested dicts, 0 or "0", another name of a shared State): give one of them.'
+        'A path may be written in several ways ("a/b" or nested dicts, 0 or "0", an alias of a shared State): give one.'
     )
 
 

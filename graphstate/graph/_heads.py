@@ -6,9 +6,9 @@ Heads are small, frozen and hashable, and code dispatches on their class.
 
 import enum
 import functools
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -27,8 +27,17 @@ __all__ = [
     "StaticKey",
     "TupleHead",
     "node_head",
+    "remembered",
     "state_head",
 ]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def remembered(function: Callable[P, T]) -> Callable[P, T]:
+    """A pure function that keeps its last few thousand results, with its own signature (types as arguments too)."""
+    return functools.lru_cache(maxsize=4096)(function)  # type: ignore[return-value] # the cache forgets the signature
 
 
 class StaticKey:
@@ -63,9 +72,9 @@ def _comparable(value: Hashable) -> Hashable:
     if kind is complex:
         return complex, value.real.hex(), value.imag.hex()  # type: ignore[attr-defined]
     if kind is tuple:
-        return tuple, tuple(map(_comparable, value))  # type: ignore[arg-type]
+        return tuple, tuple(map(_comparable, value))  # type: ignore[call-overload]
     if kind is frozenset:
-        return frozenset, frozenset(map(_comparable, value))  # type: ignore[arg-type]
+        return frozenset, frozenset(map(_comparable, value))  # type: ignore[call-overload]
     if isinstance(value, enum.Enum):
         return kind, value.name
     if isinstance(value, np.generic):
@@ -135,9 +144,7 @@ class StateHead:
 
 @dataclass(frozen=True, slots=True)
 class ArrayHead:
-    """An array that is an attribute or an element; numpy arrays are told from those of JAX."""
-
-    is_numpy: bool
+    """An array that is an attribute or an element; a trace makes one of JAX of every numpy array, so they are one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +174,13 @@ Head: TypeAlias = (
 )
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def node_head(cls: type, names: tuple[str, ...]) -> NodeHead:
     """The one head of all Nodes of a class with these attributes."""
     return NodeHead(cls, names)
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def state_head(
     cls: type,
     tags: frozenset[str],

@@ -18,7 +18,7 @@ from ._heads import ArrayHead, StateHead
 from ._path import Part, Path, follow, part_order, path_from, show_path, write_path
 from ._ways import Paths, Ways
 
-__all__ = ["LeafHead", "Layout", "Record", "check_exhaustive", "check_order", "layout_of", "partition", "union"]
+__all__ = ["Layout", "LeafHead", "Record", "check_exhaustive", "check_order", "layout_of", "partition", "union"]
 
 LeafHead: TypeAlias = StateHead | ArrayHead
 Edge: TypeAlias = tuple[int, Part]
@@ -36,7 +36,7 @@ class Record(NamedTuple):
 def record_of(head: LeafHead, value: Any) -> Record:
     """The record of a leaf."""
     if isinstance(head, ArrayHead):
-        return Record(np.ndarray if head.is_numpy else jax.Array, frozenset(), {}, value)
+        return Record(np.ndarray if isinstance(value, np.ndarray) else jax.Array, frozenset(), {}, value)
     return Record(head.type, head.tags, {name: key.value for name, key in head.metadata}, value)
 
 
@@ -112,7 +112,12 @@ class Layout:
 
     def find(self, path: Path) -> int | None:
         """The index of the value that a path leads to, whatever way it takes; 0 and "0" are one part."""
-        row = follow(self._cached("steps", lambda: _steps(self)), -1, path, joined=self._cached("joined", lambda: _has_slashes(self)))
+        row = follow(
+            self._cached("steps", lambda: _steps(self)),
+            -1,
+            path,
+            joined=self._cached("joined", lambda: _has_slashes(self)),
+        )
         if row is None:
             return None
         index: int | None = self._cached("values", lambda: {row: i for i, (row, _) in enumerate(self.leaves)}).get(row)
@@ -171,7 +176,9 @@ def _compact(
     return Layout(
         tuple([(number[edges[row][0]], edges[row][1]) for row in rows[1:]]),
         tuple([(number[row], head) for row, head in leaves]),
-        tuple((number[row], number[parent], part) for row, parent, part in detours if row in needed and parent in needed),
+        tuple(
+            (number[row], number[parent], part) for row, parent, part in detours if row in needed and parent in needed
+        ),
     )
 
 
@@ -270,7 +277,8 @@ class _Table:
             if parent in leaves:
                 path = path_from(edges, parent, -1)
                 raise UpdateError(
-                    f"A path with a value ends there, but {show_path(path)} has a value and so has something below it, at "
+                    f"A path with a value ends there, but {show_path(path)} has a value and so has something below "
+                    f"it, at "
                     f"{show_path((*path, part))}. Give one of the two."
                 )
 

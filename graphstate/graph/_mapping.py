@@ -1,7 +1,7 @@
 """What `states` and `nodes` return: a mapping from path to live object that takes written paths too."""
 
 from collections.abc import Iterator, Mapping, Sequence, ValuesView
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ._graphdef import GraphDef
 from ._layout import Layout, layout_of
@@ -49,7 +49,9 @@ class PathMapping(Mapping[Path, T], Generic[T]):
         place = self._graphdef.find(split_key(path))
         if place is None or place not in self._items:
             shown = [write_path(each) or "(root)" for each in list(self._by_path())[:6]]
-            raise KeyError(f"nothing at {write_path(split_key(path))!r}; there are {', '.join(shown)}{', ...' * (len(self) > 6)}")
+            raise KeyError(
+                f"nothing at {write_path(split_key(path))!r}; there are {', '.join(shown)}{', ...' * (len(self) > 6)}"
+            )
         return self._items[place]
 
     def __contains__(self, path: object) -> bool:
@@ -67,7 +69,12 @@ class PathMapping(Mapping[Path, T], Generic[T]):
 
     def __repr__(self) -> str:
         shown = list(self._items.items())[:20]
-        lines = [f"  {write_path(self._graphdef.path(place)) or '(root)'}: {item!r}" for place, item in shown]
+        lines = [f"  {write_path(self._graphdef.path(place)) or '(root)'}: {_line_of(item)}" for place, item in shown]
         if len(self) > len(lines):
             lines.append(f"  ... {len(self) - len(lines)} more")
         return "\n".join([f"{len(self)} at:", *lines]) if lines else "nothing selected"
+
+
+def _line_of(item: Any) -> str:
+    text = repr(item)
+    return f"{type(item).__name__}(...)" if "\n" in text else text

@@ -1,10 +1,16 @@
 """`Node`, the base class of all objects of the graph."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
-from graphstate._compat import EVAL, current_trace, enclosing_traces
+from graphstate._compat import EVAL, current_trace
 from graphstate._trace import Home, current_frame, current_home
 from graphstate.errors import TraceContextError
+from graphstate.filters import Filter
+
+from ._mapping import PathMapping
+
+if TYPE_CHECKING:
+    from ._state import State
 
 __all__ = ["Node", "touch"]
 
@@ -55,13 +61,19 @@ class Node:
         object.__delattr__(self, name)
         _set_version(self, self._graph_version + 1)
 
-    def states(self, *filters: Any) -> Any:
+    @overload
+    def states(self) -> "PathMapping[State]": ...
+    @overload
+    def states(self, one: Filter, /) -> "PathMapping[State]": ...
+    @overload
+    def states(self, one: Filter, two: Filter, /, *more: Filter) -> "tuple[PathMapping[State], ...]": ...
+    def states(self, *filters: Filter) -> "PathMapping[State] | tuple[PathMapping[State], ...]":
         """The live States below this Node: `graphstate.states(self, *filters)`."""
         from ._select import states  # which walks graphs of Nodes, and is above this module
 
         return states(self, *filters)
 
-    def nodes(self, *types: type) -> Any:
+    def nodes(self, *types: type) -> PathMapping[Any]:
         """The Nodes from this one on: `graphstate.nodes(self, *types)`."""
         from ._select import nodes  # as above
 
@@ -71,6 +83,11 @@ class Node:
         from ._text import render_node  # as above
 
         return render_node(self)
+
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        from ._treescope import draw  # as above
+
+        return draw(self, path, subtree_renderer)
 
     def __reduce__(self) -> Any:
         from ._pickling import reduce_node  # as above
@@ -119,10 +136,12 @@ def check_changeable(node: Node, name: str) -> None:
         _set_home(node, current_home())
         return
     raise TraceContextError(
-        f"Attribute {name!r} of a {type(node).__name__} was changed inside of a transform, but the Node was made outside of it "
+        f"Attribute {name!r} of a {type(node).__name__} was changed inside of a transform, but the Node was made "
+        f"outside of it "
         "and reached through a closure. "
         + (
-            "Pass the Node as an argument of the transformed function: then its structure may change, and the change comes out."
+            "Pass the Node as an argument of the transformed function: then its structure may change, and the "
+            "change comes out."
             if current_frame() is not None
             else "Use the transform of the same name from graphstate, and pass the Node as an argument."
         )

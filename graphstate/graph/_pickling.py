@@ -43,7 +43,14 @@ class Group:
         self.nodes = list(nodes)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _make_group, ([type(node) for node in self.nodes],), list(map(_attributes, self.nodes)), None, None, _fill_group
+        return (
+            _make_group,
+            ([type(node) for node in self.nodes],),
+            list(map(_attributes, self.nodes)),
+            None,
+            None,
+            _fill_group,
+        )
 
 
 class _Groups(threading.local):
@@ -77,7 +84,9 @@ def _iter_nodes(root: Node) -> Iterable[Node]:
         if isinstance(value, Node):
             yield value
         for child in _children(value):
-            if id(child) not in seen and not (isinstance(child, Node) and (id(child) in _groups.by_id or not _is_ours(child))):
+            if id(child) not in seen and not (
+                isinstance(child, Node) and (id(child) in _groups.by_id or not _is_ours(child))
+            ):
                 seen[id(child)] = child
                 pending.append(child)
 
@@ -168,7 +177,8 @@ class _FrozenKey:
 
     def key(self) -> jax.Array:
         """The key."""
-        return jax.random.wrap_key_data(jnp.asarray(self.data), impl=self.impl)
+        key: jax.Array = jax.random.wrap_key_data(jnp.asarray(self.data), impl=self.impl)
+        return key
 
 
 def freeze(value: Any) -> Any:

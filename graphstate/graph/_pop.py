@@ -47,7 +47,9 @@ def pop(node: Any, *filters: Filter) -> GraphState | tuple[GraphState, ...]:
         False
     """
     if not filters:
-        raise FilterError("`pop` needs a filter that says what to remove, but none came. `pop(node, ...)` removes all States.")
+        raise FilterError(
+            "`pop` needs a filter that says what to remove, but none came. `pop(node, ...)` removes all States."
+        )
     flat = flatten(node)
     found = select_places(flat, filters)
     popped = tuple(_graphstate(flat, places) for places in found)
@@ -58,17 +60,22 @@ def pop(node: Any, *filters: Filter) -> GraphState | tuple[GraphState, ...]:
 def _graphstate(flat: Flat, places: list[int]) -> GraphState:
     wanted = set(places)
     indices = [index for index, place in enumerate(flat.graphdef.leaves) if place in wanted]
-    return GraphState._make(layout_of(flat.graphdef).select(indices), [leaf_value(flat.objects[place]) for place in places])
+    return GraphState._make(
+        layout_of(flat.graphdef).select(indices), [leaf_value(flat.objects[place]) for place in places]
+    )
 
 
 def _remove(flat: Flat, places: Iterable[int]) -> None:
     graphdef = flat.graphdef
     ways = [(parent, part) for place in places for parent, part in graphdef.references[place] or [(-1, "")]]
-    stuck = [way for way in ways if way[0] < 0 or not isinstance(graphdef.heads[way[0]], NodeHead | ListHead | DictHead)]
+    stuck = [
+        way for way in ways if way[0] < 0 or not isinstance(graphdef.heads[way[0]], NodeHead | ListHead | DictHead)
+    ]
     if stuck:
         lines = [write_path((*graphdef.path(parent), part)) if parent >= 0 else "(root)" for parent, part in stuck]
         raise StructureError(
-            f"`pop` removes States from Nodes, lists and dicts, but these are held by something that cannot be changed:\n"
+            "`pop` removes States from Nodes, lists and dicts, but these are held by something that cannot be "
+            f"changed:\n"
             f"{some_of(lines)}\nNothing was removed. Keep them in a list, or leave them out with a narrower filter.",
             lines,
         )

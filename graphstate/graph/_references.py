@@ -8,7 +8,14 @@ from typing import Any, Final, NamedTuple
 
 from graphstate._trace import MISSING
 
-__all__ = ["iter_reached", "Reference", "global_names", "iter_references"]
+__all__ = ["Reference", "global_names", "iter_reached", "iter_references"]
+
+
+def _element(container: Any, key: Any) -> Any:
+    try:
+        return container[key]
+    except (LookupError, TypeError):
+        return MISSING
 
 
 SELF: Final = "()"
@@ -37,6 +44,8 @@ class Reference(NamedTuple):
                 return self.holder.cell_contents
             except ValueError:
                 return MISSING
+        if type(self.key) is tuple:
+            return _element(getattr(self.holder, self.key[0], None), self.key[1])
         if type(self.holder) is dict:
             return self.holder.get(self.key, MISSING)
         if isinstance(self.holder, tuple | list):
@@ -75,14 +84,15 @@ def iter_references(function: Any) -> Iterator[Reference]:
 
 def _function_references(function: types.FunctionType) -> Iterator[Reference]:
     code = function.__code__
+    yield Reference("__code__", function, "__code__")
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         yield Reference(name, cell, None)
     defaults = function.__defaults__ or ()
     named = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
     for index, name in enumerate(named):
-        yield Reference(name, defaults, index)
+        yield Reference(name, function, ("__defaults__", index))
     for name in function.__kwdefaults__ or {}:
-        yield Reference(name, function.__kwdefaults__, name)
+        yield Reference(name, function, ("__kwdefaults__", name))
     for name in global_names(code):
         if name in function.__globals__:
             yield Reference(name, function.__globals__, name)

@@ -62,15 +62,21 @@ class Replacement:
         for place in graphdef.build_order if replaced else ():
             children = graphdef.children[place]
             if not replaced.keys().isdisjoint(children):
-                replaced[place] = build(graphdef.heads[place], [replaced.get(child, objects[child]) for child in children])
+                replaced[place] = build(
+                    graphdef.heads[place], [replaced.get(child, objects[child]) for child in children]
+                )
         if 0 in replaced:
             raise StructureError(
-                f"An array of a graph is replaced in the Node, list or dict that holds it, but {show_path(_leaf_below(graphdef, values))} "
+                "An array of a graph is replaced in the Node, list or dict that holds it, but "
+                f"{show_path(_leaf_below(graphdef, values))} "
                 f"is held by the {type(objects[0]).__name__} that was given, which cannot be changed. "
                 "Keep the array in a State, or as an attribute of a Node."
             )
         self._ways = [
-            (parent, part, place) for place in replaced for parent, part in graphdef.references[place] if parent not in replaced
+            (parent, part, place)
+            for place in replaced
+            for parent, part in graphdef.references[place]
+            if parent not in replaced
         ]
         for parent, part, _ in self._ways:
             if isinstance(objects[parent], Node):

@@ -137,4 +137,3 @@ def shared(node: Any) -> dict[Path, tuple[Path, ...]]:
         if others:
             found[first] = tuple(others)
     return found
-

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from graphstate._trace import outer_value, pack, unpack
-from graphstate.errors import UpdateError, some_of
+from graphstate.errors import StateTypeError, UpdateError, some_of
 from graphstate.filters import Filter
 
 from ._flatten import Flat, flatten, unflatten
@@ -61,12 +61,14 @@ def merge(graphdef: GraphDef, *states: GraphState | Mapping[Any, Any]) -> Any:
 
     Raises:
         UpdateError: a path is missing, unknown, or given twice.
+        StateTypeError: something else than a GraphDef, GraphStates and dicts was given.
 
     Example:
         >>> import graphstate as gs, jax
         >>> graphdef, state = gs.split(gs.nn.Linear(2, 3))
         >>> doubled = gs.merge(graphdef, jax.tree.map(lambda x: 2 * x, state))
     """
+    _check_parts(graphdef, states)
     layout = layout_of(graphdef)
     if len(states) == 1 and isinstance(states[0], GraphState) and states[0]._layout is layout:
         values: Sequence[Any] = states[0]._values
@@ -145,13 +147,29 @@ def _packed(graphdef: GraphDef, values: Sequence[Any]) -> list[Any]:
     ]
 
 
+def _check_parts(graphdef: Any, states: Sequence[Any]) -> None:
+    if not isinstance(graphdef, GraphDef):
+        raise StateTypeError(
+            f"`merge` needs a GraphDef and GraphStates, but a {type(graphdef).__name__} came first. "
+            "Write `merge(*split(node))`; to change a Node that is there, use `update(node, state)`."
+        )
+    for part in states:
+        if not isinstance(part, GraphState | Mapping):
+            raise StateTypeError(
+                f"`merge` takes GraphStates and nested dicts, but a {type(part).__name__} came. "
+                "Take the values of a Node with `state(node)`."
+            )
+
+
 def _collect(graphdef: GraphDef, states: Sequence[GraphState | Mapping[Any, Any]]) -> list[Any]:
     """The values in the order of the graph, from parts of it."""
     layout = layout_of(graphdef)
     found: dict[str, Any] = {}
     twice = []
     for part in states:
-        for path, value in (part if isinstance(part, GraphState) else GraphState.from_dict(part, like=graphdef)).items():
+        for path, value in (
+            part if isinstance(part, GraphState) else GraphState.from_dict(part, like=graphdef)
+        ).items():
             text = write_path(path)
             if text in found:
                 twice.append(text)
@@ -161,7 +179,8 @@ def _collect(graphdef: GraphDef, states: Sequence[GraphState | Mapping[Any, Any]
     lines += [f"given twice: {text}" for text in twice]
     if lines:
         raise UpdateError(
-            f"`merge` needs one value for each of the {len(layout.rows)} paths of the GraphDef, but:\n{some_of(lines)}\n"
+            f"`merge` needs one value for each of the {len(layout.rows)} paths of the GraphDef, "
+            f"but:\n{some_of(lines)}\n"
             "Give all the GraphStates that `split` returned, or change some values with `update` instead.",
             lines,
         )

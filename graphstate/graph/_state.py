@@ -1,18 +1,19 @@
 """The State types: mutable cells with a label that filters select by.
 
-    State
-    ├── LongTermState
-    │   ├── ParamState      what an optimizer changes
-    │   └── BatchState      statistics of batches
-    └── ShortTermState
-        └── HiddenState     what a recurrent cell carries
+State
+├── LongTermState
+│   ├── ParamState      what an optimizer changes
+│   └── BatchState      statistics of batches
+└── ShortTermState
+    └── HiddenState     what a recurrent cell carries
 """
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from graphstate._trace import Cell, is_finished, peek
+from graphstate._compat import current_trace, enclosing_traces
+from graphstate._trace import Cell, peek
 from graphstate.errors import GraphStateError, StructureError
 
 from ._summary import summarize_labels, summarize_value
@@ -34,7 +35,7 @@ class State(Cell):
 
     Raises:
         StateTypeError: `value` has a leaf that is neither an array nor a number, or is a State.
-        StructureError: a metadata value cannot be hashed.
+        StructureError: a metadata value cannot be hashed, or is a State or Node.
 
     Example:
         >>> import graphstate as gs
@@ -56,7 +57,7 @@ class State(Cell):
         self._metadata = MappingProxyType(metadata)
         self._plan = None
         for name, item in metadata.items():
-            _check_hashable(name, item)
+            _check_metadata(name, item)
 
     @property
     def tags(self) -> frozenset[str]:
@@ -75,12 +76,19 @@ class State(Cell):
         return id(self) >> 4
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join([summarize_cell(self), *summarize_labels(self._tags, self._metadata)])})"
+        return (
+            f"{type(self).__name__}({', '.join([summarize_cell(self), *summarize_labels(self._tags, self._metadata)])})"
+        )
 
     def __reduce__(self) -> Any:
         from ._pickling import reduce_state  # which pickles graphs of Nodes too, and is above this module
 
         return reduce_state(self)
+
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        from ._treescope import draw  # as above
+
+        return draw(self, path, subtree_renderer)
 
     def __copy__(self) -> Any:
         from ._copying import copy_state  # as above
@@ -93,9 +101,15 @@ class State(Cell):
         return copy_graph(self, memo)
 
 
+def is_out_of_reach(cell: Cell) -> bool:
+    """Whether the value of a State belongs to a trace that does not reach to where the caller runs."""
+    home = cell._home
+    return home is not None and all(each is not home.trace() for each in enclosing_traces(current_trace()))
+
+
 def summarize_cell(cell: Cell) -> str:
     """The value of a State in a few characters, or why it has none."""
-    if is_finished(cell):
+    if is_out_of_reach(cell):
         return "no value: its trace has ended"
     try:
         return summarize_value(peek(cell))
@@ -133,7 +147,13 @@ class HiddenState(ShortTermState):
     __slots__ = ()
 
 
-def _check_hashable(name: str, item: Any) -> None:
+def _check_metadata(name: str, item: Any) -> None:
+    if isinstance(item, Cell) or hasattr(type(item), "_graph_version"):
+        raise StructureError(
+            f"Metadata of a State is static, but {name} is a {type(item).__name__}, which can change and would be "
+            f"missed. "
+            "Keep it as an attribute of a Node."
+        )
     try:
         hash(item)
     except TypeError:

@@ -1,5 +1,6 @@
 """`update`: new values into an object graph that is there; all of them, or none."""
 
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from graphstate._compat import Tracer
-from graphstate._trace import commit, is_finished, outer_value, pack, unpack
+from graphstate._trace import commit, outer_value, pack, unpack
 from graphstate.errors import StateTypeError, UpdateError, some_of
 
 from ._flatten import Flat, flatten
@@ -18,7 +19,7 @@ from ._heads import ArrayHead, ListHead, StateHead, StaticHead, TupleHead
 from ._layout import layout_of
 from ._path import Path, show_path, split_key, write_path
 from ._replace import Replacement
-from ._state import State
+from ._state import State, is_out_of_reach
 from ._summary import summarize_value
 
 __all__ = ["update"]
@@ -64,14 +65,17 @@ def update(node: Any, *states: GraphState | Mapping[Any, Any], strict: bool = Tr
             continue
         difference = _difference(flat, place, value)
         if difference is None and place in wanted and not _is_equal(wanted[place], value):
-            difference = f"given twice, with different values (it is the same as {show_path(flat.graphdef.path(place))})"
+            difference = (
+                f"given twice, with different values (it is the same as {show_path(flat.graphdef.path(place))})"
+            )
         if difference is not None:
             differences.append(f"{write_path(path or flat.graphdef.path(place)) or '(root)'}: {difference}")
         wanted[place] = value
     if differences:
         raise UpdateError(
             f"`update` needs values that fit the graph, but these do not:\n{some_of(differences)}\n"
-            "Nothing was changed. Write another shape or dtype with `state.value = ...`; `strict=False` skips unknown paths.",
+            "Nothing was changed. Write another shape or dtype with `state.value = ...`; `strict=False` skips "
+            "unknown paths.",
             differences,
         )
     _write(flat, wanted)
@@ -110,12 +114,12 @@ def _resolve_graphstate(graphdef: GraphDef, state: GraphState) -> Iterator[_Give
         return
     places: list[int | None] = []
     for parent, part in layout.edges:
-        above = 0 if parent < 0 else places[parent]
+        above = places[parent] if parent >= 0 else 0
         places.append(None if above is None else graphdef.find((part,), above))
     for index, ((row, _), value) in enumerate(zip(layout.leaves, state._values, strict=True)):
-        place = 0 if row < 0 else places[row]
         path = layout.path(index)
-        yield _Given(path, graphdef.find(path) if place is None else place, value)
+        found = places[row] if row >= 0 else 0
+        yield _Given(path, graphdef.find(path) if found is None else found, value)
 
 
 def _resolve_mapping(graphdef: GraphDef, values: Mapping[Any, Any]) -> Iterator[_Given]:
@@ -152,7 +156,7 @@ def _current(flat: Flat, place: int) -> Any:
     leaf = flat.objects[place]
     if not isinstance(leaf, State):
         return leaf
-    return None if is_finished(leaf) else unpack(outer_value(leaf))
+    return None if is_out_of_reach(leaf) else unpack(outer_value(leaf))
 
 
 def _difference(flat: Flat, place: int, value: Any) -> str | None:
@@ -162,14 +166,16 @@ def _difference(flat: Flat, place: int, value: Any) -> str | None:
         return "a static value, which is no part of the state; set the attribute"
     if not isinstance(head, StateHead | ArrayHead):
         return f"a {type(flat.objects[place]).__name__}, but one value came for it"
-    if isinstance(head, StateHead) and is_finished(flat.objects[place]):
+    if isinstance(head, StateHead) and is_out_of_reach(flat.objects[place]):
         return None
     present = _current(flat, place)
-    if jax.tree.structure(present) == jax.tree.structure(value) and all(
-        map(_fits, jax.tree.leaves(present), jax.tree.leaves(value))
-    ):
+    if _same_structure(present, value) and all(map(_fits, jax.tree.leaves(present), jax.tree.leaves(value))):
         return None
     return f"needs {summarize_value(present)}, got {summarize_value(value)}"
+
+
+def _same_structure(first: Any, second: Any) -> bool:
+    return bool(operator.eq(jax.tree.structure(first), jax.tree.structure(second)))
 
 
 def _fits(present: Any, given: Any) -> bool:
@@ -191,24 +197,22 @@ def _is_kind(dtype: Any, number: Any) -> bool:
 
 
 def _is_equal(first: Any, second: Any) -> bool:
-    if first is second:
-        return True
-    leaves = [*jax.tree.leaves(first), *jax.tree.leaves(second)]
-    if jax.tree.structure(first) != jax.tree.structure(second) or any(isinstance(leaf, Tracer) for leaf in leaves):
-        return False
-    return all(map(_is_same_array, jax.tree.leaves(first), jax.tree.leaves(second)))
+    """Whether two values are the same; tracers are only where they are one."""
+    leaves = jax.tree.leaves(first), jax.tree.leaves(second)
+    return _same_structure(first, second) and all(map(_is_same_array, *leaves))
 
 
 def _is_same_array(first: Any, second: Any) -> bool:
     if first is second:
         return True
-    if isinstance(first, jax.ShapeDtypeStruct) or isinstance(second, jax.ShapeDtypeStruct):
-        return bool(first == second)
-    first, second = (
-        jax.random.key_data(each) if jnp.issubdtype(getattr(each, "dtype", None), jax.dtypes.prng_key) else each
-        for each in (first, second)
-    )
-    return np.array_equal(np.asarray(first), np.asarray(second), equal_nan=np.asarray(first).dtype.kind in "fc")
+    if isinstance(first, Tracer | jax.ShapeDtypeStruct) or isinstance(second, Tracer | jax.ShapeDtypeStruct):
+        return isinstance(first, jax.ShapeDtypeStruct) and bool(first == second)
+    one, two = (np.asarray(jax.random.key_data(each) if _is_key(each) else each) for each in (first, second))
+    return np.array_equal(one, two, equal_nan=one.dtype.kind in "fc")
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
 def _adapted(present: Any, given: Any) -> Any:

@@ -43,6 +43,10 @@ class Dropout(Node):
     Source: Srivastava et al. 2014, JMLR 15, 1929.
     """
 
+    rate: float
+    fit: bool | None
+    rng: RandomState | None
+
     def __init__(self, rate: float, *, fit: bool | None = None, rng: RandomState | None = None) -> None:
         if not isinstance(rate, numbers.Real) or not 0 <= rate <= 1:
             raise RangeError(
@@ -69,7 +73,8 @@ class Dropout(Node):
         x = jnp.asarray(x)
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             raise DtypeError(
-                f"Dropout scales what it keeps, so it takes floats, but got {describe(x)}. Convert first: `x.astype(float)`."
+                f"Dropout scales what it keeps, so it takes floats, but got {describe(x)}. "
+                "Convert first: `x.astype(float)`."
             )
         if self.rate == 0 or not self._is_active(fit):
             return x

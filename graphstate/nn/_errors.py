@@ -1,9 +1,9 @@
 """What a layer refuses.
 
-    GraphStateError
-    ├── ShapeError (ValueError)     an input or a parameter has a shape that does not fit the layer
-    ├── DtypeError (TypeError)      an input has a dtype that the layer does not compute with
-    └── RangeError (ValueError)     a size or rate is outside of what it can be
+GraphStateError
+├── ShapeError (ValueError)     an input or a parameter has a shape that does not fit the layer
+├── DtypeError (TypeError)      an input has a dtype that the layer does not compute with
+└── RangeError (ValueError)     a size or rate is outside of what it can be
 """
 
 from jax import Array

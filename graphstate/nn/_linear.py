@@ -95,13 +95,13 @@ class Linear(Node):
     def _check_shapes(self, x: Array, weight: Array) -> None:
         if weight.shape != (self.in_features, self.out_features):
             raise ShapeError(
-                f"Linear needs a weight of shape ({self.in_features}, {self.out_features}), but it is {describe(weight)}. "
-                "Call a stack of layers inside of `graphstate.vmap`, or take one member with `graphstate.take`."
+                f"Linear needs a weight of shape ({self.in_features}, {self.out_features}), but it is "
+                f"{describe(weight)}. Call a stack of layers inside of `graphstate.vmap`, or take one member with `graphstate.take`."
             )
         if x.shape[-1:] != (self.in_features,):
             raise ShapeError(
-                f"Linear({self.in_features}, {self.out_features}) takes activations of shape (..., {self.in_features}), "
-                f"but got {describe(x)}. Move the features to the last axis, or give the layer their number as `in_features`."
+                f"Linear({self.in_features}, {self.out_features}) takes activations of shape "
+                f"(..., {self.in_features}), but got {describe(x)}. Move the features to the last axis, or give their number as `in_features`."
             )
 
 
@@ -111,5 +111,7 @@ def _size(name: str, value: Any) -> int:
     except TypeError:
         size = 0
     if size < 1 or isinstance(value, bool):
-        raise RangeError(f"Linear needs a positive whole number as `{name}`, but got {value!r}. Sizes come first: `Linear(3, 2)`.")
+        raise RangeError(
+            f"Linear needs a positive whole number as `{name}`, but got {value!r}. Sizes come first: `Linear(3, 2)`."
+        )
     return size

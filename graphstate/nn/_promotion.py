@@ -21,7 +21,9 @@ def promote(layer: str, *arrays: Array, dtype: jnp.dtype | None = None) -> list[
         DtypeError: the input holds no numbers.
     """
     if not jnp.issubdtype(arrays[0].dtype, jnp.number) and arrays[0].dtype != jnp.bool_:
-        raise DtypeError(f"{layer} takes numbers, but got {describe(arrays[0])}. Draw from a key first, as `random.normal`.")
+        raise DtypeError(
+            f"{layer} takes numbers, but got {describe(arrays[0])}. Draw from a key first, as `random.normal`."
+        )
     if dtype is None:
         with jax.numpy_dtype_promotion("standard"):
             dtype = jnp.result_type(*arrays)

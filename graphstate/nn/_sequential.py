@@ -66,6 +66,6 @@ class Sequential(Node):
 def _check_callable(layer: object, index: int) -> None:
     if not callable(layer):
         raise StateTypeError(
-            f"Sequential needs layers that can be called, but layer {index} is {str(layer)[:40]!r}, a {type(layer).__name__}. "
-            "Give Nodes with `__call__`, or functions; a list of layers is unpacked with `*`."
+            f"Sequential needs layers that can be called, but layer {index} is {str(layer)[:40]!r}, "
+            f"a {type(layer).__name__}. Give Nodes with `__call__`, or functions; unpack a list of layers with `*`."
         )

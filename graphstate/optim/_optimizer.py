@@ -13,11 +13,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from graphstate._trace import commit, pack
-from graphstate.errors import FilterError, StateTypeError, UpdateError, some_of
+from graphstate.errors import UpdateError
 from graphstate.filters import Filter
-from graphstate.graph import GraphState, LongTermState, Node, ParamState, state, states, update, write_path
+from graphstate.graph import LongTermState, Node, ParamState, state, states, update, write_path
 
-from ._hyperparameter import hyperparameter
+from ._hyperparameter import as_hyperparameter
+from ._parameters import by_path, check_paths, check_selection
 from ._transformation import Transformation, check_transformation, ready
 
 __all__ = ["Optimizer"]
@@ -30,17 +31,18 @@ class Optimizer(Node):
         model: a Node, or any pytree of Nodes and States.
         tx: anything with `init` and `update`, as optax makes it; with `hyperparams`, a function that makes one.
         wrt: a filter for the parameters of `model` that the optimizer changes.
-        hyperparams: numbers or arrays by name. Each becomes a State, and `tx` is called as `tx(**hyperparams)` at each use, so
-            that they can be written, mapped over members and saved. The function itself stays the same, where two
-            `optax.adam(1e-3)` never compare equal: with `hyperparams` optimizers can be stacked and pickled.
+        hyperparams: numbers or arrays by name. Each becomes a State, and `tx` is called as `tx(**hyperparams)` at each
+            use, so that they can be written, mapped over members and saved. Such an optimizer can be stacked and
+            pickled, too, where two `optax.adam(1e-3)` are never equal.
 
     Attributes:
-        opt_state: what the transformation keeps, in the structure that optax gives it, a `LongTermState` for each array.
+        opt_state: what the transformation keeps, in optax's own structure, a `LongTermState` for each array.
         hyperparams: a `LongTermState` for each hyperparameter, by name.
 
     Raises:
         FilterError: `wrt` selects nothing.
-        StateTypeError: `tx` is no transformation, a selected State holds no floats, or a hyperparameter is no number.
+        StateTypeError: `tx` is no transformation, `wrt` selects what holds no floats, or a hyperparameter is neither
+            number nor array.
 
     Example:
         >>> import graphstate as gs, jax.numpy as jnp, optax
@@ -55,6 +57,7 @@ class Optimizer(Node):
 
     hyperparams: dict[str, LongTermState]
     opt_state: Any
+    structure: Any  # a treedef, whose public type knows none of its methods
 
     def __init__(
         self,
@@ -66,10 +69,12 @@ class Optimizer(Node):
     ) -> None:
         check_transformation(tx, hyperparams)
         params = state(model, wrt)
-        _check_selection(params, wrt)
+        check_selection(params, wrt)
         self.tx = tx
         self.wrt = wrt
-        self.hyperparams = {name: LongTermState(hyperparameter(name, value)) for name, value in (hyperparams or {}).items()}
+        self.hyperparams = {
+            name: LongTermState(as_hyperparameter(name, value)) for name, value in (hyperparams or {}).items()
+        }
         self.structure = jax.tree.structure(params)
         self.opt_state = _as_states(self._transformation().init(params), _axis_names(model, wrt))
 
@@ -79,20 +84,20 @@ class Optimizer(Node):
         Args:
             model: the model that the optimizer was made for, or one with the same parameters.
             grads: the gradients of the parameters, by path: a GraphState, as `grad` returns it, or nested dicts.
-            extra: what `tx.update` takes beside gradients and parameters, as the `value` of a line search.
+            extra: what `tx.update` takes besides gradients and parameters, as the `value` of a line search.
 
         Raises:
-            UpdateError: the model or `grads` has not the parameters that the optimizer was made for; nothing was changed.
+            UpdateError: `model` or `grads` has other paths than the optimizer was made for; nothing was changed.
             TraceContextError: `tx` holds a tracer of a trace that has ended.
         """
-        paths = list(_by_path(jax.tree.unflatten(self.structure, range(self.structure.num_leaves))))
-        present, given = _by_path(state(model, self.wrt)), _by_path(grads)
-        _check_paths(paths, present, given)
+        paths = by_path(jax.tree.unflatten(self.structure, range(self.structure.num_leaves)))
+        present, given = by_path(state(model, self.wrt)), by_path(grads)
+        check_paths(list(paths), present, given)
         params = jax.tree.unflatten(self.structure, [present[path] for path in paths])
         gradients = jax.tree.unflatten(self.structure, [given[path] for path in paths])
         cells, structure = jax.tree.flatten(self.opt_state)
         kept = jax.tree.unflatten(structure, [cell.value for cell in cells])
-        # A hyperparameter is a strong float32, which strict promotion would keep from meeting a bfloat16.
+        # Strict promotion would refuse what optax does with its counters, and a float32 rate of bfloat16 parameters.
         with jax.numpy_dtype_promotion("standard"):
             changes, kept = self._transformation().update(gradients, kept, params, **extra)
             moved = jax.tree.map(_moved, params, changes)
@@ -104,28 +109,24 @@ class Optimizer(Node):
         return ready(self.tx, {name: cell.value for name, cell in self.hyperparams.items()})
 
 
-def _by_path(values: Any) -> dict[str, Any]:
-    """The arrays of a GraphState, or of nested dicts, by written path."""
-    leaves = jax.tree_util.tree_leaves_with_path(values)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
 def _moved(param: Array, change: Array) -> Array:
     return _like(param, param + change)
 
 
 def _like(old: Array, new: Any) -> Array:
     """`new` in the dtype of `old`."""
-    new = jnp.asarray(new)
-    return new if new.dtype == old.dtype else new.astype(old.dtype)
+    array: Array = jnp.asarray(new)
+    return array if array.dtype == old.dtype else array.astype(old.dtype)
 
 
 def _as_states(kept: Any, axes: Mapping[str, tuple[str | None, ...]]) -> Any:
     """A State in the place of each array; one that is shaped as a parameter gets the parameter's axis names."""
 
     def as_state(path: tuple[Any, ...], leaf: Any) -> LongTermState:
-        names = axes.get(getattr(path[-1], "key", None)) if path else None
-        return LongTermState(jnp.asarray(leaf), **({"axes": names} if names and len(names) == jnp.ndim(leaf) else {}))
+        names = axes.get(str(getattr(path[-1], "key", ""))) if path else None
+        if names is None or len(names) != jnp.ndim(leaf):
+            return LongTermState(jnp.asarray(leaf))
+        return LongTermState(jnp.asarray(leaf), axes=names)
 
     return jax.tree_util.tree_map_with_path(as_state, kept)
 
@@ -136,47 +137,10 @@ def _axis_names(model: Any, wrt: Filter) -> dict[str, tuple[str | None, ...]]:
     return {write_path(path): cell.metadata["axes"] for path, cell in found if "axes" in cell.metadata}
 
 
-def _check_selection(params: GraphState, wrt: Filter) -> None:
-    name = wrt.__name__ if isinstance(wrt, type) else repr(wrt)
-    if not jax.tree.leaves(params):
-        raise FilterError(
-            f"An Optimizer needs parameters to change, but `wrt={name}` selects nothing in the model. "
-            "Give a filter that selects some, as `wrt=ParamState`; `graphstate.states(model)` shows what there is."
-        )
-    others = {path: leaf for path, leaf in _by_path(params).items() if not jnp.issubdtype(leaf.dtype, jnp.inexact)}
-    if others:
-        lines = [f"{path}: {leaf.dtype}" for path, leaf in others.items()]
-        raise StateTypeError(
-            f"An Optimizer changes floats, but `wrt={name}` selects others:\n{some_of(lines)}\n"
-            "Narrow the filter, as `wrt=ParamState`; keep counters and keys in another type of State."
-        )
-
-
-def _check_paths(paths: list[str], params: Mapping[str, Any], grads: Mapping[str, Any]) -> None:
-    """Refuses parameters and gradients that are not those that the optimizer was made for."""
-    lines = [
-        f"{name} {problem} {path}"
-        for name, values in (("the model", params), ("`grads`", grads))
-        for problem, these in (("lacks", set(paths) - set(values)), ("has besides", set(values) - set(paths)))
-        for path in sorted(these)
-    ]
-    lines += [
-        f"`grads` has shape {jnp.shape(grads[path])} at {path}, where the parameter has {jnp.shape(params[path])}"
-        for path in paths
-        if not lines and jnp.shape(grads[path]) != jnp.shape(params[path])
-    ]
-    if lines:
-        raise UpdateError(
-            f"`Optimizer.update` needs the {len(paths)} parameters that the optimizer was made for, and a gradient for each, "
-            f"but:\n{some_of(lines)}\nNothing was changed. "
-            "Differentiate with the `wrt` of the optimizer; make a new one where the model has got or lost parameters.",
-            lines,
-        )
-
-
 def _check_kept(before: Any, after: Any) -> None:
     if before != after:
         raise UpdateError(
-            "A transformation must keep the structure of its state, but `tx.update` returned another one than `tx.init`: "
-            f"{str(after)[:200]} instead of {str(before)[:200]}. Nothing was changed. Correct the transformation."
+            "A transformation must keep the structure of its state, but `tx.update` returned another one than "
+            f"`tx.init`: {str(after)[:200]} instead of {str(before)[:200]}. Nothing was changed. "
+            "Correct the transformation."
         )

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import jax
 
-from graphstate._compat import Tracer, current_trace, enclosing_traces
+from graphstate._compat import Tracer, current_trace, enclosing_traces, is_traced_by
 from graphstate.errors import StateTypeError, TraceContextError
 
 __all__ = ["Transformation", "check_transformation", "ready"]
@@ -33,13 +33,14 @@ def check_transformation(tx: Any, hyperparams: Mapping[str, Any] | None) -> None
     kind = type(tx).__name__
     if hyperparams is None and not is_transformation(tx):
         raise StateTypeError(
-            f"An Optimizer needs a transformation with `init` and `update`, as `optax.adam(1e-3)`, but got {str(tx)[:60]!r}, a {kind}. "
-            'Give a function together with its hyperparameters: `Optimizer(model, optax.adam, hyperparams={"learning_rate": 1e-3})`.'
+            "An Optimizer needs a transformation with `init` and `update`, as `optax.adam(1e-3)`, but got "
+            f"{str(tx)[:60]!r}, a {kind}. Give a function together with its hyperparameters: "
+            '`Optimizer(model, optax.adam, hyperparams={"learning_rate": 1e-3})`.'
         )
     if hyperparams is not None and (is_transformation(tx) or not callable(tx)):
         raise StateTypeError(
-            "With `hyperparams`, an Optimizer needs a function that makes a transformation from them, as `optax.adam`, but got "
-            f"a {kind}. Give the function itself, or leave `hyperparams` out."
+            "With `hyperparams`, an Optimizer needs a function that makes a transformation from them, as `optax.adam`, "
+            f"but got a {kind}. Give the function itself, or leave `hyperparams` out."
         )
 
 
@@ -52,21 +53,17 @@ def ready(tx: Any, hyperparams: Mapping[str, Any]) -> Transformation:
     if not is_transformation(tx):
         return tx(**hyperparams)  # type: ignore[no-any-return]
     for name, tracer in _iter_tracers(tx):
-        if not _is_live(tracer):
+        if not any(is_traced_by(tracer, trace) for trace in enclosing_traces(current_trace())):
             raise TraceContextError(
-                f"The transformation of an Optimizer holds a tracer of a trace that has ended ({name}): it was made inside of a transform "
-                "with a value that is traced there, as `optax.adam(learning_rate)`. Give such a value by name, so that it becomes a State: "
+                f"The transformation of an Optimizer holds a tracer of a trace that has ended ({name}): it was made "
+                "inside of a transform from a traced value, as `optax.adam(learning_rate)`. "
+                "Give such a value by name, so that it becomes a State: "
                 '`Optimizer(model, optax.adam, hyperparams={"learning_rate": learning_rate})`.'
             )
     return tx  # type: ignore[no-any-return]
 
 
-def _is_live(tracer: Tracer) -> bool:
-    """Whether the trace of `tracer` is in progress."""
-    return any(trace is tracer._trace for trace in enclosing_traces(current_trace()))
-
-
-def _iter_tracers(tx: Any) -> Iterator[tuple[str, Tracer]]:
+def _iter_tracers(tx: Any) -> Iterator[tuple[str, Any]]:
     """The tracers that a transformation holds in closures, defaults, containers and attributes, with their names."""
     met: set[int] = set()
     pending: list[tuple[str, Any]] = [("it", tx)]

@@ -38,6 +38,10 @@ class Deferred(Packed):
                 self._value = self._make()
             return self._value
 
+    def copied(self) -> "Deferred":
+        """Itself: a key is no container."""
+        return self
+
 
 def _unstarted(seed: int, name: str) -> RandomState:
     """A RandomState whose key is made when it is first drawn from: no backend is started before."""

@@ -90,6 +90,8 @@ def common_shape(size: Size, shapes: dict[str, Shape]) -> Shape:
         AxisError: the parameters cannot be broadcast to that shape.
     """
     shape = None if size is None else as_shape(size)
+    if not any(shapes.values()):
+        return shape or ()
     try:
         parameters = np.broadcast_shapes(*shapes.values())
         if shape is None or np.broadcast_shapes(shape, parameters) == shape:
@@ -180,6 +182,8 @@ def as_integers(name: str, value: Any) -> Any:
 
 
 def _in_dtype(name: str, value: Parameter, dtype: Any) -> Any:
+    if isinstance(value, int | float):
+        return np.asarray(value, dtype)
     array = as_array(name, value)
     if jnp.issubdtype(array.dtype, jnp.complexfloating) and not jnp.issubdtype(dtype, jnp.complexfloating):
         raise StateTypeError(

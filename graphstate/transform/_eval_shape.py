@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 
-from graphstate._lift._arguments import gather
-from graphstate._lift._boundary import enter
+from graphstate._lift._arguments import gather, is_array_like
+from graphstate._lift._boundary import enter, not_an_array
 from graphstate._lift._lifted import Lifted
 from graphstate._lift._traced import name_cells
 from graphstate._trace import Frame, pack
@@ -45,7 +45,10 @@ def eval_shape(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> An
             inside, inner_args, inner_kwargs = enter(frame, arguments, values, arrays)
             name_cells(frame, inside, arguments, function, watch)
             with watch.guarded():
-                leaves, treedef = jax.tree.flatten(function(*inner_args, **inner_kwargs))
+                result = function(*inner_args, **inner_kwargs)
+            leaves, treedef = jax.tree.flatten(result)
+            if not all(is_graph_object(leaf) or is_array_like(leaf) for leaf in leaves):
+                raise not_an_array(result, "eval_shape")
             flat = flatten([leaf for leaf in leaves if is_graph_object(leaf)])
             found.append((jax.tree.unflatten(treedef, [is_graph_object(leaf) for leaf in leaves]), flat.graphdef))
             return [leaf for leaf in leaves if not is_graph_object(leaf)], [leaf_value(leaf) for leaf in flat.leaves]

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from graphstate._lift._arguments import function_name, gather
+from graphstate._lift._arguments import function_name, gather, shown
 from graphstate._lift._gradient import Selection
 from graphstate._lift._lifted import Lifted
 from graphstate._lift._traced import TracedCall
@@ -58,12 +58,12 @@ class GradFunction(Lifted):
         if self._has_aux:
             if not isinstance(result, tuple) or len(result) != 2:
                 raise StateTypeError(
-                    f"With has_aux=True `{function_name(self.function)}` returns the pair (loss, aux), but it returned {_shown(result)}."
+                    f"With has_aux=True `{function_name(self.function)}` returns the pair (loss, aux), but it returned {shown(result)}."
                 )
             loss = result[0]
         if not hasattr(loss, "shape") and not isinstance(loss, int | float | complex):
             raise StateTypeError(
-                f"`{self.transform}` differentiates a scalar, but `{function_name(self.function)}` returned {_shown(loss)}. "
+                f"`{self.transform}` differentiates a scalar, but `{function_name(self.function)}` returned {shown(loss)}. "
                 "Return the loss alone, or (loss, aux) with has_aux=True."
             )
         if jnp.ndim(loss) != 0:
@@ -76,10 +76,6 @@ class GradFunction(Lifted):
         if self.transform == "value_and_grad":
             return result, gradient
         return (gradient, result[1]) if self._has_aux else gradient
-
-
-def _shown(value: Any) -> str:
-    return f"a {type(value).__name__}" if not isinstance(value, tuple) else f"a tuple of {len(value)}"
 
 
 def grad(

@@ -58,12 +58,11 @@ class JitFunction(CachedFunction):
 
     def lower(self, *args: Any, **kwargs: Any) -> Any:
         """The lowered program for these arguments, as `jax.jit(f).lower` gives it; no State changes."""
-        return self.prepared(args, kwargs, "lower")
+        return self.staged("lower", args, kwargs)
 
-    def clear_cache(self) -> None:
-        """Forgets every traced and compiled program of this function."""
-        self._matches.clear()
-        self._entries.clear()
+    def trace(self, *args: Any, **kwargs: Any) -> Any:
+        """The traced program for these arguments, as `jax.jit(f).trace` gives it; no State changes."""
+        return self.staged("trace", args, kwargs)
 
 
 def _static_parameters(

@@ -94,7 +94,9 @@ def test_every_draw_differs_from_the_one_before() -> None:
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, math.nan, math.inf, "0.5", None, 1j])
 def test_a_rate_outside_of_zero_and_one_is_an_error(rate: object) -> None:
-    with pytest.raises(nn.RangeError, match=r"Dropout needs a `rate` from 0 to 1, the probability of dropping .* but got .*keeping"):
+    with pytest.raises(
+        nn.RangeError, match=r"Dropout needs a `rate` from 0 to 1, the probability of dropping .* but got .*keeping"
+    ):
         nn.Dropout(rate)
 
 
@@ -105,5 +107,7 @@ def test_numbers_of_numpy_and_whole_ones_are_rates(rate: object) -> None:
 
 @pytest.mark.parametrize("fit", [True, False])
 def test_whole_numbers_are_refused_whether_it_is_active_or_not(fit: bool) -> None:
-    with pytest.raises(nn.DtypeError, match=r"Dropout scales what it keeps, so it takes floats, but got int32\[3\]\. Convert first"):
+    with pytest.raises(
+        nn.DtypeError, match=r"Dropout scales what it keeps, so it takes floats, but got int32\[3\]\. Convert first"
+    ):
         nn.Dropout(0.5)(jnp.ones(3, jnp.int32), fit=fit)

@@ -29,7 +29,7 @@ def test_any_leading_axes_are_mapped_alike(leading: tuple[int, ...]) -> None:
 
 def test_parameters_are_param_states_named_weight_and_bias() -> None:
     layer = make()
-    assert [path for path in states(layer, ParamState)] == [("bias",), ("weight",)]
+    assert list(states(layer, ParamState)) == [("bias",), ("weight",)]
     assert (layer.weight.value.shape, layer.bias.value.shape) == ((3, 2), (2,))
 
 
@@ -53,7 +53,9 @@ def test_initialisers_get_a_key_the_shape_and_the_parameters_dtype() -> None:
 
 
 def test_initialisers_are_no_part_of_the_structure() -> None:
-    assert graphdef(make(weight_init=nn.initializers.he_normal())) == graphdef(make(weight_init=nn.initializers.he_normal()))
+    assert graphdef(make(weight_init=nn.initializers.he_normal())) == graphdef(
+        make(weight_init=nn.initializers.he_normal())
+    )
 
 
 def test_equal_seeds_give_equal_layers_and_one_rng_gives_different_ones() -> None:
@@ -99,7 +101,9 @@ def test_a_last_axis_of_another_size_is_an_error_with_both_shapes(shape: tuple[i
 def test_a_stack_of_layers_called_outside_of_a_map_is_an_error() -> None:
     layer = make()
     layer.weight.value = jnp.stack([layer.weight.value] * 2)
-    with pytest.raises(nn.ShapeError, match=r"weight of shape \(3, 2\), but it is float32\[2,3,2\]\. Call a stack .* inside"):
+    with pytest.raises(
+        nn.ShapeError, match=r"weight of shape \(3, 2\), but it is float32\[2,3,2\]\. Call a stack .* inside"
+    ):
         layer(jnp.ones(3))
 
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from graphstate.errors import StateTypeError
-from graphstate.graph import LongTermState, Node, ParamState, state, states, write_path
+from graphstate.graph import LongTermState, Node, ParamState, State, state, states, write_path
 from graphstate.optim import Optimizer
 
 
@@ -52,7 +52,8 @@ def test_a_written_hyperparameter_holds_from_the_next_step_on() -> None:
     for rate in (0.1, 0.01, 0.5):
         optimizer.hyperparams["learning_rate"].value = rate
         optimizer.update(model, GRADS)
-        updates, opt_state = optax.adam(rate).update(GRADS, opt_state, params)
+        with jax.numpy_dtype_promotion("standard"):  # optax multiplies floats by whole numbers
+            updates, opt_state = optax.adam(rate).update(GRADS, opt_state, params)
         params = optax.apply_updates(params, updates)
         assert_allclose(model.weight.value, params["weight"], rtol=1e-6)
 
@@ -82,13 +83,13 @@ def test_what_is_no_number_goes_into_the_function() -> None:
 
 @pytest.mark.parametrize("value", [True, "fast", None, optax.constant_schedule(0.1), [0.1]])
 def test_what_is_neither_number_nor_array_is_an_error_with_the_ways_out(value: Any) -> None:
-    match = r"is a number or an array, .* but momentum is .*functools\.partial\(tx, momentum=\.\.\.\).*for a schedule, write"
+    match = (
+        r"a number or an array, .* but momentum is .*functools\.partial\(tx, momentum=\.\.\.\).*for a schedule, write"
+    )
     with pytest.raises(StateTypeError, match=match):
         Optimizer(make(), optax.sgd, hyperparams={"learning_rate": 0.1, "momentum": value})
 
 
 def test_a_state_as_hyperparameter_is_an_error() -> None:
     with pytest.raises(StateTypeError, match=r"learning_rate is 'State\(.*a State\."):
-        from graphstate.graph import State
-
         Optimizer(make(), optax.sgd, hyperparams={"learning_rate": State(0.1)})

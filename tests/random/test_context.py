@@ -81,7 +81,7 @@ def test_a_block_without_a_known_seed_leaves_everything_as_it_was():
 
 
 def traced(transform, draw, *arguments, frame_type=Frame):
-    """What `draw` returns where a transform of graphstate traces it, and the States that its frame knows of afterwards."""
+    """What `draw` returns where a transform of graphstate traces it, and the States that its frame knows then."""
     frame, touched = frame_type(), []
 
     def in_frame(*arguments):

@@ -1,5 +1,7 @@
 """What `graphstate.random` offers, and that it offers it twice: as functions and as methods."""
 
+import inspect
+
 import graphstate.random
 from graphstate.random import RandomState
 
@@ -24,6 +26,10 @@ def test_every_method_is_a_function_too():
     assert methods - {"clone"} == set(CALLS)
 
 
-def test_every_function_says_what_it_does():
+def test_every_function_is_the_method_of_the_default_stream():
     for name in CALLS:
-        assert getattr(graphstate.random, name).__doc__ == getattr(RandomState, name).__doc__ is not None
+        function = getattr(graphstate.random, name)
+        assert inspect.unwrap(function) is getattr(RandomState, name)
+        assert function.__doc__ is not None
+    with graphstate.random.seed_context(3):
+        assert graphstate.random.normal() == RandomState(3).normal()

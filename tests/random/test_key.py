@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphstate import random
@@ -18,6 +18,8 @@ def bits(key: jax.Array) -> list[int]:
     return jax.random.key_data(key).ravel().tolist()
 
 
+@pytest.mark.no_leak_check("many eager keys")
+@settings(max_examples=30)
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_a_seed_is_that_of_jax(seed):
     assert bits(to_key(seed)) == bits(jax.random.key(seed))

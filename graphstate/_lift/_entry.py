@@ -1,0 +1,325 @@
+"""The programs of one function for one structure of its arguments and of what it refers to.
+
+An entry holds one `jax.jit`, which tells programs apart by shapes and dtypes; and it knows what all of them depend on:
+which States they capture, which settings they have read, what the functions that they called refer to.
+"""
+
+import itertools
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import jax
+
+from graphstate import environ
+from graphstate._compat import Tracer, trace_context
+from graphstate._trace import Cell, local, unpack
+from graphstate.graph._heads import NodeHead, StaticKey
+from graphstate.graph._node import Node
+from graphstate.graph._state import State
+from graphstate.random import RandomState
+
+from ._arguments import Arguments
+from ._boundary import Departure, enter, leave
+from ._capture import CaptureFrame, Program, Source, trace_program
+from ._plan import plan_of
+from ._traced import name_cells
+from ._watch import Watch, methods_of
+
+if TYPE_CHECKING:
+    from ._cached import CachedFunction
+
+__all__ = ["Again", "Calling", "Entry", "Gone", "Note", "Returned", "RunEagerly", "calling"]
+
+_serials: Final = itertools.count(1)
+_PROGRAMS: Final = 64
+
+
+class Again(Exception):  # noqa: N818, not an error
+    """More was found out while tracing; the call is made again with it."""
+
+
+class Gone(Exception):  # noqa: N818, not an error
+    """A captured State is gone; the entry is of no more use."""
+
+
+class RunEagerly(Exception):  # noqa: N818, not an error
+    """JAX was told not to compile (`jax.disable_jit`)."""
+
+
+class Calling(threading.local):
+    """The call that this thread is making, for the tracing that it may lead to."""
+
+    arguments: Callable[[], Arguments] | None = None
+
+
+calling: Final = Calling()
+
+
+class Note:
+    """The static half of what a program returns.
+
+    Attributes:
+        departure: what comes out of the arguments' graph.
+        captured: the States of the closure that were written.
+        is_simple: whether what was written are single arrays in States, and the result holds no graph objects.
+        positions: where the captured States stand among those that the entry reads, as of a revision of it.
+    """
+
+    __slots__ = ("captured", "departure", "is_simple", "positions", "revision")
+
+    def __init__(self, departure: Departure, captured: tuple[weakref.ref[Cell], ...], is_simple: bool) -> None:
+        self.departure = departure
+        self.captured = captured
+        self.is_simple = is_simple
+        self.positions: tuple[int, ...] = ()
+        self.revision = -1
+
+
+class Returned:
+    """What a compiled program returns: values, and the note of the program that made them.
+
+    The note travels in the static part of the output's structure, so that whichever program `jax.jit` has run
+    (they differ by shapes), what it returned says what it means.
+    """
+
+    __slots__ = ("note", "values")
+
+    def __init__(self, note: Note, values: Any) -> None:
+        self.note = note
+        self.values = values
+
+
+jax.tree_util.register_pytree_node(Returned, lambda returned: (returned.values, returned.note), Returned)
+
+
+class Entry:
+    """The programs of one function for one structure.
+
+    Attributes:
+        sources: the States and array settings that the programs take as inputs beside the arguments.
+        revision: goes up when more is found out, so that what was concluded before is looked at again.
+        draws: whether a program draws from a RandomState that threads may share.
+        settings: the settings that were read, by name.
+        array_settings: the names of those whose values are arrays.
+        watches: what the functions depend on that were called, beside the one of the entry.
+        alias_reads: the arguments' States, by number, that were also reached through the closure.
+    """
+
+    def __init__(self, owner: "CachedFunction", watch: Watch, statics: Any) -> None:
+        self.owner = owner
+        self.statics = statics
+        self.sources: tuple[Source, ...] = ()
+        self.revision = 0
+        self.draws = False
+        self.settings: dict[str, StaticKey] = {}
+        self.array_settings: frozenset[str] = frozenset()
+        self.watches: list[Watch] = []
+        self.alias_reads: dict[int, weakref.ref[Cell]] = {}
+        self.compiled = jax.jit(self._trace, **owner.jit_options)
+        self._serial = next(_serials)
+        self._watched = frozenset(watch.functions)
+        self._roots = [weakref.ref(root) for _, root in watch.roots() if isinstance(root, Node)]
+        self._groups: list[tuple[weakref.ref[Node] | None, tuple[Source, ...]]] = []
+        self._index: dict[object, int] = {}
+        self._lock = threading.Lock()
+        self._programs: OrderedDict[Hashable, Program] = OrderedDict()
+        self._pending: dict[Hashable, Program] = {}
+        self._stamp: object = None
+
+    # What the programs depend on
+
+    def holds(self) -> bool:
+        """Whether every setting that was read is as it was, and nothing else that was met has changed."""
+        if self.settings or self.array_settings:
+            stamp = environ.stamp()
+            if stamp != self._stamp:
+                if not self._settings_hold():
+                    return False
+                self._stamp = stamp
+        for watch in self.watches:
+            if not watch.is_current():
+                return False
+        return True
+
+    def _settings_hold(self) -> bool:
+        for name, key in self.settings.items():
+            value = environ.lookup(name)
+            if isinstance(value, Cell) or StaticKey(value) != key:
+                return False
+        return all(isinstance(environ.lookup(name), Cell) for name in self.array_settings)
+
+    def suits(self, targets: Sequence[Any]) -> bool:
+        """Whether arguments and captured States are the same objects in the same places as when it was traced."""
+        if not self.sources and not self.alias_reads:
+            return True
+        numbers = {id(target): number for number, target in enumerate(targets)}
+        if any(id(_as_seen(source.cell())) in numbers for source in self.sources if source.setting is None):
+            return False
+        return all(number < len(targets) and ref() is targets[number] for number, ref in self.alias_reads.items())
+
+    # What the programs capture
+
+    def captured_cells(self) -> list[Cell]:
+        """The States and settings that are captured, where nothing is being traced."""
+        found: list[Cell] = []
+        for ref, members in self._groups:
+            if ref is None:
+                found += [_cell_of(source) for source in members]
+                continue
+            root = ref()
+            if root is None:
+                raise Gone
+            captured = root._graph_plan.captured
+            cells = captured.get(self._serial)
+            if cells is None:
+                cells = captured[self._serial] = [_cell_of(source) for source in members]
+            found += cells
+        return found
+
+    def written_cells(self, note: Note, captured: list[Cell]) -> list[Any]:
+        """The States of the closure that a program has written; None for one that is gone."""
+        if note.revision != self.revision:
+            note.positions = tuple(self._index.get(ref, -1) for ref in note.captured)
+            note.revision = self.revision
+        return [
+            captured[position] if position >= 0 else ref()
+            for position, ref in zip(note.positions, note.captured, strict=True)
+        ]
+
+    def _add_sources(self, missing: list[Source]) -> None:
+        with self._lock:
+            known = {source.key for source in self.sources}
+            self.sources = (*self.sources, *(source for source in missing if source.key not in known))
+            self._groups = list(self._grouped())
+            order = [source for _, members in self._groups for source in members]
+            self.sources = tuple(order)
+            self._index = {source.key: position for position, source in enumerate(order)}
+            self.revision += 1
+
+    def _grouped(self) -> Any:
+        """The sources by the closed-over Node that holds them, whose plan keeps them at hand; then all others."""
+        left = {source.key: source for source in self.sources}
+        for ref in self._roots:
+            root = ref()
+            if root is None:
+                continue
+            ids = {id(leaf) for leaf in plan_of(root).leaves}
+            members = tuple(source for source in left.values() if source.setting is None and id(source.cell()) in ids)
+            if members:
+                yield ref, members
+            for source in members:
+                del left[source.key]
+        if left:
+            yield None, tuple(left.values())
+
+    # Tracing
+
+    def _trace(self, values: list[Any], captured: list[Any], arrays: list[Any]) -> Returned:
+        """What `jax.jit` traces: the program of the user's function, for these types."""
+        if jax.config.jax_disable_jit:
+            raise RunEagerly
+        leaves, treedef = jax.tree.flatten((values, arrays))
+        key = (treedef, tuple(map(jax.typeof, leaves)), trace_context())
+        program = self._programs.get(key) or self._pending.pop((threading.get_ident(), key), None)
+        if program is None or not self._fits(program, captured):
+            program = self._capture(key, values, arrays)
+        missing = [source for source in program.sources if source.key not in self._index]
+        if missing or len(captured) != len(self.sources):
+            self._add_sources(missing)
+            raise Again
+        inputs = [captured[self._index[source.key]] for source in program.sources]
+        return Returned(program.note, program.run((values, arrays), inputs))
+
+    def _fits(self, program: Program, captured: list[Any]) -> bool:
+        """Whether a kept program takes what is captured now; where inputs are still missing, the next call will tell."""
+        positions = [self._index.get(source.key, len(captured)) for source in program.sources]
+        return any(position >= len(captured) for position in positions) or program.fits([captured[each] for each in positions])
+
+    def _capture(self, key: Hashable, values: list[Any], arrays: list[Any]) -> Program:
+        assert calling.arguments is not None
+        arguments, owner = calling.arguments(), self.owner
+        frame, watch, methods = CaptureFrame(), owner.watch(), self._watch_methods(arguments)
+        found: list[tuple[dict[int, weakref.ref[Cell]], bool]] = []
+
+        def body(values: list[Any], arrays: list[Any]) -> tuple[Any, Note]:
+            inside, args, kwargs = enter(frame, arguments, values, arrays)
+            name_cells(frame, inside, arguments, owner.function, watch)
+            with watch.guarded(), methods.guarded():
+                result = owner.run_user(self.statics, args, kwargs)
+            leaving = leave(frame, inside, result, owner.transform)
+            departure, slots = leaving.departure, frame.written()
+            outer = [unpack(slot.value) for slot in slots]
+            written = [arguments.targets[number] for number in departure.written]
+            aliases = {
+                number: weakref.ref(target)
+                for number, target in enumerate(arguments.targets)
+                if id(target) in frame.alias_reads
+            }
+            draws = any(isinstance(cell, RandomState) for cell in (*written, *(slot.cell for slot in slots)))
+            found.append((aliases, draws))
+            is_simple = (
+                departure.restructuring is None
+                and departure.only_arrays
+                and all(isinstance(target, State) for target in written)
+                and all(isinstance(value, jax.Array) for value in (*leaving.written, *outer))
+            )
+            note = Note(departure, tuple(weakref.ref(slot.cell) for slot in slots), is_simple)
+            results = jax.tree.unflatten(departure.treedef, leaving.results) if departure.only_arrays else leaving.results
+            return (results, leaving.written, leaving.fresh, outer), note
+
+        program = trace_program(frame, body, values, arrays)
+        self._keep(key, program)
+        self._remember(frame, watch, methods, *found[0])
+        return program
+
+    def _keep(self, key: Hashable, program: Program) -> None:
+        """Keeps the program for a call that is made again; for good, unless it belongs to a trace around it."""
+        if any(isinstance(const, Tracer) for const in program.jaxpr.consts):
+            self._pending[threading.get_ident(), key] = program
+            return
+        self._programs[key] = program
+        while len(self._programs) > _PROGRAMS:
+            self._programs.popitem(last=False)
+
+    def _remember(
+        self,
+        frame: CaptureFrame,
+        watch: Watch,
+        methods: Watch,
+        aliases: dict[int, weakref.ref[Cell]],
+        draws: bool,
+    ) -> None:
+        """Keeps what the traced program depends on."""
+        self.settings.update((name, StaticKey(value)) for name, value in frame.settings.items())
+        self.array_settings |= frozenset(frame.setting_cells.values())
+        self.alias_reads.update(aliases)
+        self.watches += [each for each in frame.watches if each is not watch and not self._watched.issuperset(each.functions)]
+        methods.forgive(self.owner.changed_by_itself)
+        if methods.functions:
+            self.watches.append(methods if methods.is_current() else Watch(methods.functions.values(), self.owner.changed_by_itself))
+        self.revision += 1
+        if draws and not self.draws:
+            self.draws = True
+            raise Again
+
+
+    def _watch_methods(self, arguments: Arguments) -> Watch:
+        """What the methods of the arguments' Nodes depend on."""
+        classes = {head.type for head in arguments.graphdef.heads if isinstance(head, NodeHead)}
+        methods = [function for cls in classes for function in methods_of(cls) if id(function) not in self._watched]
+        return Watch(methods, self.owner.changed_by_itself)
+
+
+def _as_seen(cell: Cell | None) -> Cell | None:
+    """The Cell that `cell` is where the caller runs."""
+    return cell if local.frame is None or cell is None else local.frame.canonical(cell)
+
+
+def _cell_of(source: Source) -> Cell:
+    cell = source.cell() if source.setting is None else environ.lookup(source.setting)
+    if not isinstance(cell, Cell):
+        raise Gone
+    return cell

@@ -1,0 +1,232 @@
+"""Python values that a function refers to, as they were seen, and whether they are still the same.
+
+Graph objects and arrays are held weakly and compared by identity. Lists, dicts, sets and the attributes of plain
+instances are looked into, a few levels deep, since they can be changed in place. Everything else is compared by
+identity.
+"""
+
+import collections
+import functools
+import itertools
+import types
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Final
+
+import jax
+import numpy as np
+
+from graphstate.graph._attributes import is_graph_object
+from graphstate.graph._heads import StaticKey
+
+__all__ = ["Seen", "by_id", "iter_parts", "see"]
+
+_ATOMS: Final = frozenset({int, float, bool, str, bytes, complex, type(None)})
+_DEPTH: Final = 4
+_OPAQUE: Final = (
+    types.ModuleType,
+    type,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    functools.partial,
+    jax.Array,
+    np.ndarray,
+    np.generic,
+    np.dtype,
+)
+_SEQUENCES: Final = (list, tuple, collections.deque)
+
+
+class Seen:
+    """One value as it was seen.
+
+    Attributes:
+        value: the value, unless it is held weakly.
+        ref: a weak reference to it, if it is.
+        keys: the keys of its parts; None for a value without parts.
+        parts: its parts.
+    """
+
+    __slots__ = ("keys", "kind", "parts", "ref", "value")
+
+    def __init__(self, value: Any, ref: Callable[[], Any] | None, kind: type, keys: Any, parts: "list[Seen] | None") -> None:
+        self.value = value
+        self.ref = ref
+        self.kind = kind
+        self.keys = keys
+        self.parts = parts
+
+    def is_same(self, value: Any) -> bool:
+        """Whether `value` is what was seen."""
+        if self.parts is None:
+            return (self.value if self.ref is None else self.ref()) is value
+        if type(value) is not self.kind or (self.ref is not None and self.ref() is not value):
+            return False
+        keys, items = _parts_of(value)
+        return bool(keys == self.keys) and all(map(Seen.is_same, self.parts, items))
+
+    def key(self) -> Hashable:
+        """What programs are filed under: static values by value, all else by identity."""
+        if self.parts is not None:
+            keys = tuple(map(_static_key, self.keys)) if isinstance(self.keys, tuple) else self.keys
+            return (self.kind, keys, tuple(part.key() for part in self.parts))
+        value = self.value if self.ref is None else self.ref()
+        return _static_key(value)
+
+    def changes(self, value: Any) -> Iterator[tuple[Hashable, ...]]:
+        """Where `value` differs: the keys that lead to each part that does."""
+        if self.parts is None or type(value) is not self.kind:
+            if not self.is_same(value):
+                yield ()
+            return
+        keys, items = _parts_of(value)
+        if keys != self.keys:
+            # A list that was appended to, a set that was added to: as a whole. A dict: by the keys that came or went.
+            if not isinstance(keys, tuple):
+                yield ()
+                return
+            yield (_KEYS,)
+        now = dict(zip(keys if isinstance(keys, tuple) else range(len(items)), items, strict=True))
+        for name, part in zip(self._names(), self.parts, strict=True):
+            if name in now:
+                for path in part.changes(now[name]):
+                    yield (name, *path)
+
+    def without(self, ignored: set[tuple[Hashable, ...]]) -> "Seen | None":
+        """What remains to be compared where changes at these places do not count; None where nothing does."""
+        if () in ignored:
+            return None
+        if self.parts is None or not ignored:
+            return self
+        return _Partial(self, ignored)
+
+    def _names(self) -> Any:
+        return self.keys if isinstance(self.keys, tuple) else range(len(self.parts or ()))
+
+
+_KEYS: Final = "keys of the container itself"
+
+
+class _Partial(Seen):
+    """What was seen, of which some parts do not count."""
+
+    __slots__ = ("_ignored", "_kept")
+
+    def __init__(self, seen: Seen, ignored: set[tuple[Hashable, ...]]) -> None:
+        super().__init__(seen.value, seen.ref, seen.kind, seen.keys, seen.parts)
+        self._ignored = ignored
+        kept: dict[Any, Seen] = {}
+        for name, part in zip(seen._names(), seen.parts or (), strict=True):
+            below = {path[1:] for path in ignored if path[0] == name}
+            remaining = part.without(below)
+            if remaining is not None:
+                kept[name] = remaining
+        self._kept = kept
+
+    def is_same(self, value: Any) -> bool:
+        if type(value) is not self.kind or (self.ref is not None and self.ref() is not value):
+            return False
+        keys, items = _parts_of(value)
+        if keys != self.keys and (_KEYS,) not in self._ignored:
+            return False
+        now = dict(zip(keys if isinstance(keys, tuple) else range(len(items)), items, strict=True))
+        return all(name in now and part.is_same(now[name]) for name, part in self._kept.items())
+
+    def key(self) -> Hashable:
+        return (self.kind, tuple((name, part.key()) for name, part in self._kept.items()))
+
+
+def see(value: Any, depth: int = 0) -> Seen:
+    """`value` as it is now."""
+    if is_graph_object(value) or isinstance(value, jax.Array | np.ndarray):
+        return Seen(None, _weak(value), type(value), None, None)
+    if depth < _DEPTH and _has_parts(value, depth):
+        keys, items = _parts_of(value)
+        held = None if isinstance(value, (*_SEQUENCES, dict, set, frozenset)) else _weak(value)
+        below = depth + 1 if held is None else max(depth + 1, 1)
+        return Seen(None, held, type(value), keys, [see(item, below) for item in items])
+    return Seen(value, None, type(value), None, None)
+
+
+def _has_parts(value: Any, depth: int) -> bool:
+    if type(value) in _ATOMS or isinstance(value, _OPAQUE):
+        return False
+    if isinstance(value, (*_SEQUENCES, dict, set, frozenset)):
+        return True
+    return depth == 0 and is_instance(value)
+
+
+def is_instance(value: Any) -> bool:
+    """Whether `value` is a plain object whose attributes are looked at."""
+    if isinstance(value, _OPAQUE) or is_graph_object(value) or hasattr(value, "__wrapped__"):
+        return False
+    if type(value).__module__.partition(".")[0] in _NOT_FOLLOWED:
+        return False
+    return hasattr(value, "__dict__") or bool(_slots(type(value)))
+
+
+# Objects of these packages are known not to hold what users change.
+_NOT_FOLLOWED: Final = frozenset({"builtins", "jax", "jaxlib", "numpy", "graphstate", "functools", "typing", "logging", "threading", "_thread"})
+
+
+@functools.lru_cache(maxsize=1024)
+def _slots(cls: type) -> tuple[str, ...]:
+    names: list[str] = []
+    for base in cls.__mro__:
+        declared = base.__dict__.get("__slots__", ())
+        names += [declared] if isinstance(declared, str) else declared
+    return tuple(name for name in names if not name.startswith("__"))
+
+
+def _parts_of(value: Any) -> tuple[Any, list[Any]]:
+    """The keys of a container and its parts."""
+    if isinstance(value, dict):
+        return tuple(value), list(value.values())
+    if isinstance(value, _SEQUENCES):
+        return len(value), list(value)
+    if isinstance(value, set | frozenset):
+        return frozenset(value), []
+    attributes = dict(getattr(value, "__dict__", {}))
+    attributes.update((name, getattr(value, name)) for name in _slots(type(value)) if hasattr(value, name))
+    return tuple(attributes), list(attributes.values())
+
+
+def iter_parts(name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """`value` and all that is looked at inside of it, with how messages call it."""
+    yield name, value
+    if is_graph_object(value) or depth >= _DEPTH or not _has_parts(value, depth):
+        return
+    keys, items = _parts_of(value)
+    for key, item in zip(keys if isinstance(keys, tuple) else itertools.count(), items, strict=False):
+        label = f"{name}[{key!r}]" if isinstance(value, (*_SEQUENCES, dict)) else f"{name}.{key}"
+        yield from iter_parts(label, item, depth + 1)
+
+
+def _static_key(value: Any) -> Hashable:
+    return StaticKey(value) if type(value) in _ATOMS else by_id(value)
+
+
+def _weak(value: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(value)
+    except TypeError:
+        return lambda: value
+
+
+class by_id:  # noqa: N801, reads as a function
+    """An object as a key: equal to itself only, and held weakly where that is possible."""
+
+    __slots__ = ("_id", "_ref")
+
+    def __init__(self, value: Any) -> None:
+        self._id = id(value)
+        self._ref = _weak(value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, by_id) and self._id == other._id and self._ref() is other._ref() is not None
+
+    def __hash__(self) -> int:
+        return self._id >> 4
+
+

@@ -1,0 +1,438 @@
+"""Transforms within each other, with closed-over and argument States; and plain JAX transforms inside of them.
+
+The oracle of a nest is the nest of the same plain JAX transforms over a pure function, or the Python loop.
+"""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import graphstate as gs
+
+X = jnp.arange(1.0, 4.0)
+
+
+class Cell(gs.Node):
+    """A parameter that is read, a count and a hidden value that are written, and draws where they are wanted."""
+
+    def __init__(self):
+        self.weight = gs.ParamState(jnp.float32(3.0))
+        self.count = gs.BatchState(jnp.int32(0))
+        self.runs = 0
+
+    def __call__(self, x):
+        self.count.value = self.count.value + 1
+        return self.weight.value**2 * x
+
+
+# Every transform as a map from a function of a scalar to a function of a scalar: its value is that of `reference`.
+GRAPHSTATE = {
+    "jit": lambda f: lambda x: gs.jit(f)(x),
+    "vmap": lambda f: lambda x: gs.vmap(f)(jnp.stack([x, 2 * x])).sum(),
+    "grad": lambda f: lambda x: gs.grad(f)(x),
+    "value_and_grad": lambda f: lambda x: sum(gs.value_and_grad(f)(x)),
+    "for_loop": lambda f: lambda x: gs.for_loop(f, jnp.stack([x, 3 * x])).sum(),
+    "scan": lambda f: lambda x: gs.scan(lambda c, y: (c + f(y), None), 0 * x, jnp.stack([x, 3 * x]))[0],
+    "eval_shape": lambda f: lambda x: f(x) * gs.eval_shape(f, x).size,
+}
+PLAIN = {
+    "jit": lambda f: lambda x: jax.jit(f)(x),
+    "vmap": lambda f: lambda x: jax.vmap(f)(jnp.stack([x, 2 * x])).sum(),
+    "grad": lambda f: lambda x: jax.grad(f)(x),
+    "value_and_grad": lambda f: lambda x: sum(jax.value_and_grad(f)(x)),
+    "for_loop": lambda f: lambda x: jax.lax.map(f, jnp.stack([x, 3 * x])).sum(),
+    "scan": lambda f: lambda x: jax.lax.scan(lambda c, y: (c + f(y), None), 0 * x, jnp.stack([x, 3 * x]))[0],
+    "eval_shape": lambda f: f,
+}
+CALLS = {"jit": 1, "vmap": 1, "grad": 1, "value_and_grad": 1, "for_loop": 2, "scan": 2, "eval_shape": 1}
+PAIRS = list(itertools.product(GRAPHSTATE, repeat=2))
+
+
+@pytest.mark.no_leak_check("runs many eager transforms")
+@pytest.mark.parametrize(("outer", "inner"), PAIRS)
+def test_any_transform_within_any_other(outer, inner):
+    cell = Cell()
+    cubic = lambda f: lambda x: f(x) ** 2  # noqa: E731, so that derivatives are of interest
+    expected = PLAIN[outer](cubic(PLAIN[inner](lambda x: 9.0 * x**3)))(2.0)
+
+    def leaf(x):
+        return cell(x**3)
+
+    nested = GRAPHSTATE[outer](cubic(GRAPHSTATE[inner](leaf)))
+    np.testing.assert_allclose(nested(jnp.float32(2.0)), expected, rtol=1e-5)
+    assert cell.count.value == CALLS[outer] * CALLS[inner]
+    np.testing.assert_allclose(gs.jit(nested)(jnp.float32(2.0)), expected, rtol=1e-5)
+    assert cell.count.value == 2 * CALLS[outer] * CALLS[inner]
+    assert cell.weight.value == 3.0
+
+
+@pytest.mark.no_leak_check("runs many eager transforms")
+@pytest.mark.parametrize("inner", ["jit", "vmap", "grad", "for_loop", "scan"])
+@pytest.mark.parametrize("outer", ["jit", "vmap", "grad", "for_loop", "scan"])
+def test_states_may_be_arguments_of_one_and_closed_over_by_another(outer, inner):
+    """The Node is an argument of the outer transform, and closed over by the inner one."""
+    cell = Cell()
+
+    def call(transform, f, cell, x):
+        match transform:
+            case "jit":
+                return gs.jit(f)(cell, x)
+            case "vmap":
+                return gs.vmap(f, in_axes=(None, 0))(cell, jnp.stack([x, 2 * x])).sum()
+            case "grad":
+                return gs.grad(f, argnums=1)(cell, x)
+            case "for_loop":
+                return gs.for_loop(lambda y: f(cell, y), jnp.stack([x, 3 * x])).sum()
+            case "scan":
+                step = lambda carry, y: (carry, f(carry, y))  # noqa: E731
+                return gs.scan(step, cell, jnp.stack([x, 3 * x]))[1].sum()
+
+    expected = PLAIN[outer](lambda x: PLAIN[inner](lambda y: 9.0 * y**3)(x) ** 2)(2.0)
+
+    def body(cell, x):
+        return GRAPHSTATE[inner](lambda y: cell(y**3))(x) ** 2
+
+    np.testing.assert_allclose(call(outer, body, cell, jnp.float32(2.0)), expected, rtol=1e-5)
+    assert cell.count.value == CALLS[outer] * CALLS[inner]
+
+    def passes_on(cell, x):
+        return call(inner, lambda cell, y: cell(y**3), cell, x) ** 2
+
+    expected = PLAIN[outer](lambda x: PLAIN[inner if inner != "scan" else "for_loop"](lambda y: 9.0 * y**3)(x) ** 2)(2.0)
+    np.testing.assert_allclose(call(outer, passes_on, cell, jnp.float32(2.0)), expected, rtol=1e-5)
+    assert cell.count.value == 2 * CALLS[outer] * CALLS[inner]
+
+
+@pytest.mark.no_leak_check("runs many eager transforms")
+@pytest.mark.parametrize("inner", ["jit", "vmap", "grad", "for_loop", "scan"])
+@pytest.mark.parametrize("outer", ["jit", "vmap", "grad", "scan"])
+def test_a_node_passed_to_two_transforms_may_be_read_from_the_closure(outer, inner):
+    """What is written to the innermost copy is what the closure reads there."""
+    cell = Cell()
+
+    def innermost(argument, x):
+        argument.weight.value = argument.weight.value + 1
+        return cell.weight.value * x
+
+    def call(transform, f, argument, x):
+        match transform:
+            case "jit":
+                return gs.jit(f)(argument, x)
+            case "vmap":
+                return gs.vmap(f, in_axes=(None, 0))(argument, x[None])[0]
+            case "grad":
+                return gs.grad(lambda x, argument: f(argument, x))(x, argument)
+            case "for_loop":
+                return gs.for_loop(lambda x: f(argument, x), x[None])[0]
+            case "scan":
+                return gs.scan(lambda argument, x: (argument, f(argument, x)), argument, x[None])[1][0]
+
+    result = call(outer, lambda argument, x: call(inner, innermost, argument, x), cell, jnp.float32(2.0))
+    differentiated = {outer, inner} & {"grad"}
+    expected = 0.0 if outer == inner == "grad" else 4.0 if differentiated else 8.0
+    assert result == expected
+    assert cell.weight.value == 4.0
+
+
+# User code runs once per trace
+
+
+@pytest.mark.no_leak_check("counts runs")
+@pytest.mark.parametrize("depth", range(5))
+@pytest.mark.parametrize("reads", ["closure", "hidden", "argument"])
+def test_user_code_runs_once_at_any_depth(depth, reads):
+    class Plain:
+        pass
+
+    runs, cell, hidden = [], Cell(), Plain()
+    hidden.deep = Plain()
+    hidden.deep.state = gs.State(jnp.float32(2.0))
+
+    def leaf(cell_or_none, x):
+        runs.append(x)
+        if reads == "hidden":
+            hidden.deep.state.value = hidden.deep.state.value + 1
+            return hidden.deep.state.value * x
+        return (cell if reads == "closure" else cell_or_none)(x)
+
+    def wrap(f, kind):
+        match kind % 4:
+            case 0:
+                return lambda node, x: gs.jit(f)(node, x)
+            case 1:
+                return lambda node, x: gs.vmap(f, in_axes=(None, 0))(node, x[None])[0]
+            case 2:
+                return lambda node, x: gs.scan(lambda node, y: (node, f(node, y)), node, x[None])[1][0]
+            case 3:
+                return lambda node, x: gs.grad(lambda x, node: f(node, x) * x)(x, node)
+
+    function = leaf
+    for kind in range(depth):
+        function = wrap(function, kind)
+    compiled = gs.jit(function)
+    compiled(cell, jnp.float32(2.0))
+    assert len(runs) == 1
+    compiled(cell, jnp.float32(3.0))
+    assert len(runs) == 1
+
+
+@pytest.mark.no_leak_check("counts runs")
+@pytest.mark.parametrize("name", ["jit", "vmap", "grad", "value_and_grad", "for_loop", "scan"])
+def test_user_code_runs_once_in_an_eager_transform(name):
+    runs, cell = [], Cell()
+
+    def leaf(x):
+        runs.append(x)
+        return cell(x)
+
+    GRAPHSTATE[name](leaf)(jnp.float32(2.0))
+    assert len(runs) == 1
+
+
+@pytest.mark.no_leak_check("counts runs")
+def test_two_inner_transforms_of_one_function_trace_it_once_each():
+    runs, cell = [], Cell()
+
+    @gs.jit
+    def leaf(x):
+        runs.append(x)
+        return cell(x)
+
+    outer = gs.jit(lambda x: leaf(x) + leaf(x) + gs.for_loop(leaf, x[None])[0])
+    assert outer(jnp.float32(1.0)) == 27.0
+    assert cell.count.value == 3
+    assert len(runs) == 1
+    outer(jnp.float32(1.0))
+    leaf(jnp.float32(1.0))
+    assert len(runs) == 1
+    assert cell.count.value == 7
+
+
+# Plain JAX inside of graphstate transforms
+
+
+@pytest.mark.no_leak_check("JAX keeps its caches only without it")
+class TestPlainJax:
+    """A plain `jax.jit` or `lax.scan` inside of a compiled transform that reads States is never stale."""
+
+    @pytest.fixture(params=["jit", "scan", "checkpoint", "cond", "map"])
+    def inner(self, request):
+        return {
+            "jit": lambda f: jax.jit(f),
+            "scan": lambda f: lambda x: jax.lax.scan(lambda carry, y: (carry + f(y), None), 0 * x, x[None])[0],
+            "checkpoint": jax.checkpoint,
+            "cond": lambda f: lambda x: jax.lax.cond(x > 0, f, lambda x: x, x),
+            "map": lambda f: lambda x: jax.lax.map(f, x[None])[0],
+        }[request.param]
+
+    @pytest.fixture(params=["closure", "hidden", "argument", "made inside"])
+    def where(self, request):
+        return request.param
+
+    def test_it_sees_what_was_written_between_two_calls(self, inner, where):
+        class Plain:
+            pass
+
+        hidden = Plain()
+        hidden.deep = Plain()
+        outer_state = hidden.deep.state = gs.State(jnp.float32(2.0))
+        held = {"closure": outer_state}
+
+        def step(argument, x):
+            state = {"closure": outer_state, "hidden": hidden.deep.state, "argument": argument}.get(where) or gs.State(x * 0 + 2.0)
+            function = inner(lambda y: state.value * y)
+            first = function(x)
+            state.value = state.value + 1
+            return first, function(x)
+
+        compiled = gs.jit(step)
+        argument = gs.State(jnp.float32(2.0))
+        assert compiled(argument, 1.0) == (2.0, 3.0)
+        assert compiled(argument, 1.0) == ((2.0, 3.0) if where == "made inside" else (3.0, 4.0))
+        assert held["closure"].value == (4.0 if where in ("closure", "hidden") else 2.0)
+
+    def test_it_is_right_in_a_second_trace_and_in_other_transforms(self, inner):
+        state = gs.ParamState(jnp.float32(2.0))
+        function = inner(lambda y: state.value * y)
+        compiled = gs.jit(lambda x: function(x))
+        assert compiled(1.0) == 2.0
+        state.value = jnp.float32(3.0)
+        assert compiled(1.0) == 3.0
+        assert gs.jit(lambda x: function(x) + 1)(1.0) == 4.0
+        assert gs.jit(lambda x: gs.grad(function)(x) + gs.grad(function, states=state)(x))(2.0) == 5.0
+        assert gs.jit(lambda x: gs.vmap(function)(x))(X).tolist() == (3 * X).tolist()
+        assert gs.for_loop(function, X).tolist() == (3 * X).tolist()
+        state.value = jnp.float32(5.0)
+        assert compiled(1.0) == 5.0
+        assert gs.for_loop(function, X).tolist() == (5 * X).tolist()
+
+    def test_it_sees_each_step_of_a_loop(self, inner):
+        state = gs.State(jnp.float32(2.0))
+        function = inner(lambda y: state.value * y)
+
+        def step(x):
+            before = function(x)
+            state.value = state.value + 1.0
+            return before + function(x)
+
+        assert gs.for_loop(step, jnp.ones(3)).tolist() == [5.0, 7.0, 9.0]
+        assert gs.jit(lambda: gs.for_loop(step, jnp.ones(3)))().tolist() == [11.0, 13.0, 15.0]
+
+    def test_it_sees_each_lane(self, inner):
+        state = gs.State(X)
+        function = inner(lambda y: jnp.sum(state.value) * y)
+
+        def step(x):
+            before = function(x)
+            state.value = state.value + 1.0
+            return before + function(x)
+
+        @gs.jit
+        def both(x):
+            return function(x), gs.vmap(step, state_in_axes=gs.State)(x * jnp.ones(3)), function(x)
+
+        before, lanes, after = both(1.0)
+        assert before == 6.0
+        assert lanes.tolist() == [3.0, 5.0, 7.0]
+        assert after == 9.0
+        before, lanes, after = both(1.0)
+        assert (before, lanes.tolist(), after) == (9.0, [5.0, 7.0, 9.0], 12.0)
+
+    def test_it_sees_what_an_inner_transform_wrote(self, inner):
+        state = gs.State(jnp.float32(2.0))
+        function = inner(lambda y: state.value * y)
+
+        def add(x):
+            state.value = state.value + x
+            return function(x)
+
+        @gs.jit
+        def step(x):
+            first = function(x)
+            second = gs.jit(add)(x)
+            third = function(x)
+            fourth = gs.grad(add)(x)
+            return first, second, third, fourth, function(x), gs.for_loop(add, x[None])[0], function(x)
+
+        expected, value = [], 2.0
+        for _ in range(2):
+            expected.append([value, value + 1, value + 1, value + 2 + 1, value + 2, value + 3, value + 3])
+            value += 3
+        results = [[float(part) for part in step(jnp.float32(1.0))] for _ in range(2)]
+        # The derivative of `add` is that of (state + x) * x.
+        assert results == expected
+
+
+def test_a_plain_jit_is_right_after_the_transform_that_read_it_first():
+    state = gs.State(jnp.float32(2.0))
+    inner = jax.jit(lambda x: state.value * x)
+    assert gs.jit(lambda x: inner(x))(1.0) == 2.0
+    with pytest.warns(gs.errors.StaleReadWarning, match="Plain JAX .* is tracing a program that it will cache"):
+        assert inner(1.0) == 2.0
+    state.value = jnp.float32(3.0)
+    assert gs.jit(lambda x: inner(x))(1.0) == 3.0
+
+
+@pytest.mark.parametrize("transform", [gs.vmap, gs.grad])
+def test_a_value_of_an_eager_trace_is_not_handed_to_a_program_that_jax_caches(transform):
+    state = gs.ParamState(jnp.ones(2) if transform is gs.vmap else jnp.float32(2.0))
+    inner = jax.jit(lambda x: state.value * x)
+    mapped = gs.vmap(inner, state_in_axes=gs.State) if transform is gs.vmap else gs.grad(inner, states=state)
+    argument = jnp.ones(2) if transform is gs.vmap else 1.0
+    with pytest.raises(
+        gs.errors.TraceContextError,
+        match=r"A program that plain JAX caches .* read .* inside of an eager graphstate transform, .* Use the transform of the same name .*`graphstate.jit`",
+    ):
+        mapped(argument)
+    compiled = gs.jit(mapped)(argument)
+    assert compiled.tolist() == ([1.0, 1.0] if transform is gs.vmap else 1.0)
+
+
+def test_plain_jax_around_graphstate_reads_and_refuses_writes():
+    cell = Cell()
+    per_lane = jax.vmap(lambda x: gs.grad(lambda y: cell.weight.value * y**2)(x))(X)
+    np.testing.assert_array_equal(per_lane, 6 * X)
+    with pytest.raises(gs.errors.TraceContextError, match="written inside of a transform of plain JAX"):
+        jax.vmap(gs.jit(cell))(X)
+    with pytest.raises(gs.errors.TraceContextError, match="written inside of a transform of plain JAX"):
+        jax.grad(lambda x: gs.for_loop(cell, x[None])[0])(1.0)
+    assert cell.count.value == 0
+
+
+def test_split_and_merge_are_right_inside_of_plain_jax():
+    cell = Cell()
+
+    @jax.jit
+    def step(state, x):
+        inside = gs.merge(gs.graphdef(cell), state)
+        result = gs.jit(inside)(x)
+        return result, gs.state(inside)
+
+    result, after = step(gs.state(cell), 2.0)
+    assert result == 18.0
+    assert after["count"] == 1
+    assert cell.count.value == 0
+    _, again = step(after, 2.0)
+    assert again["count"] == 2
+
+
+# Randomness
+
+
+@pytest.mark.no_leak_check("runs many eager transforms")
+@pytest.mark.parametrize(("outer", "inner"), list(itertools.product(["jit", "vmap", "for_loop", "grad"], repeat=2)))
+def test_no_two_draws_are_alike(outer, inner):
+    rng = gs.random.RandomState(0)
+    wrap = {
+        "jit": lambda f: lambda x: gs.jit(f)(x)[None],
+        "vmap": lambda f: lambda x: gs.vmap(f)(x * jnp.ones(3)),
+        "for_loop": lambda f: lambda x: gs.for_loop(f, x * jnp.ones(3)),
+        "grad": lambda f: lambda x: gs.grad(lambda y: (jnp.sum(f(y)), f(y)), has_aux=True)(x)[1][None],
+    }
+    drawn = []
+    nested = wrap[outer](wrap[inner](lambda x: rng.normal() + 0 * x))
+    for function in (nested, nested, gs.jit(nested)):
+        drawn += np.ravel(function(jnp.float32(1.0))).tolist()
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_draws_in_a_jitted_step_are_those_of_the_eager_one():
+    compiled, eager = gs.random.RandomState(0), gs.random.RandomState(0)
+    step = gs.jit(lambda: compiled.normal(size=2))
+    for _ in range(3):
+        np.testing.assert_allclose(step(), eager.normal(size=2), rtol=1e-6)
+    assert compiled.value == eager.value
+
+
+# Ensembles: one by one, and together
+
+
+def test_an_ensemble_is_trained_as_its_members_are():
+    class Model(gs.Node):
+        def __init__(self, seed):
+            self.rng = gs.random.RandomState(seed)
+            self.weight = gs.ParamState(self.rng.normal(size=2))
+            self.steps = gs.State(jnp.int32(0))
+
+        def loss(self, x):
+            noise = self.rng.normal(size=2)
+            return jnp.sum((self.weight.value * x + noise) ** 2)
+
+    def step(model, x):
+        value, gradient = gs.value_and_grad(Model.loss)(model, x)
+        model.weight.value = model.weight.value - 0.1 * gradient["weight"]
+        model.steps.value = model.steps.value + 1
+        return value
+
+    members, ensemble = [Model(seed) for seed in range(3)], gs.vmap(Model)(jnp.arange(3))
+    train = gs.jit(gs.vmap(step, in_axes=(0, None)))
+    alone = gs.jit(step)
+    for number in range(3):
+        x = jnp.float32(number + 1)
+        np.testing.assert_allclose(train(ensemble, x), [alone(member, x) for member in members], rtol=1e-5)
+    np.testing.assert_allclose(ensemble.weight.value, np.stack([member.weight.value for member in members]), rtol=1e-5)
+    assert ensemble.steps.value.tolist() == [3, 3, 3]
+    assert (ensemble.rng.value == jnp.stack([member.rng.value for member in members])).all()
