@@ -92,5 +92,6 @@ def run_jaxpr(closed: Any, arguments: Sequence[Any]) -> list[Any]:
 
 
 def trace_context() -> Any:
-    """What JAX's trace caches are keyed by beside functions and types: its configuration, and `trace_token`."""
-    return _config.trace_context()
+    """What JAX's trace caches are keyed by beside functions and types: its configuration, but not `trace_token`."""
+    with trace_token(None):
+        return _config.trace_context()

@@ -154,6 +154,11 @@ class Restructuring:
     outside: tuple[tuple[int, Any], ...]
     fresh: tuple[int, ...]
 
+    def is_known(self, place: int) -> bool:
+        """Whether the object at a place, or a part of it, was there before."""
+        known = {each for each, _ in (*self.origins, *self.outside)}
+        return not known.isdisjoint(self.graphdef.reachable(place))
+
 
 @dataclass(frozen=True, slots=True)
 class Departure:

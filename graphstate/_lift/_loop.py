@@ -204,7 +204,9 @@ class LoopCall:
                     f"`{function_name(self.function)}` returned another one at leaf {spot} of the carry."
                 )
         for source in departure.sources[count:]:
-            if isinstance(source, FromArgument | FromOutside):
+            if isinstance(source, FromArgument | FromOutside) or (
+                isinstance(source, FromGraph) and departure.restructuring is not None and departure.restructuring.is_known(source.place)
+            ):
                 raise AliasError(
                     f"A Node that was made outside of `{self.transform}` is among its outputs, which are stacked over the steps, but it is the same "
                     "object in all of them. Return its values (`graphstate.state(node)`), or make the Node inside."
