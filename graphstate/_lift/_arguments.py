@@ -38,11 +38,14 @@ class Shape:
         rest: which leaves are arrays.
     """
 
-    __slots__ = ("rest", "serial", "spots", "treedef")
+    __slots__ = ("rest", "serial", "spots", "treedef", "types")
 
-    def __init__(self, serial: int, treedef: Any, spots: tuple[int, ...], rest: tuple[int, ...]) -> None:
+    def __init__(
+        self, serial: int, treedef: Any, types: tuple[type, ...], spots: tuple[int, ...], rest: tuple[int, ...]
+    ) -> None:
         self.serial = serial
         self.treedef = treedef
+        self.types = types
         self.spots = spots
         self.rest = rest
 
@@ -146,7 +149,14 @@ class Arguments:
         return [self.leaves[spot] for spot in self.shape.rest]
 
 
-def make_shape(serial: int, leaves: Sequence[Any], treedef: Any, transform: str, function: Callable[..., Any]) -> Shape:
+def make_shape(
+    serial: int,
+    leaves: Sequence[Any],
+    treedef: Any,
+    types: tuple[type, ...],
+    transform: str,
+    function: Callable[..., Any],
+) -> Shape:
     """The shape of these arguments.
 
     Raises:
@@ -163,7 +173,7 @@ def make_shape(serial: int, leaves: Sequence[Any], treedef: Any, transform: str,
                 f"`{function_name(function)}` is {str(leaf)[:60]!r} of type {type(leaf).__name__}. "
                 + _way_out(transform, name, leaf)
             )
-    return Shape(serial, treedef, spots, rest)
+    return Shape(serial, treedef, types, spots, rest)
 
 
 def _way_out(transform: str, name: str, leaf: Any) -> str:
@@ -216,7 +226,7 @@ def _positional_name(parameters: list[inspect.Parameter], index: int) -> str:
 def gather(args: tuple[Any, ...], kwargs: dict[str, Any], transform: str, function: Callable[..., Any]) -> Arguments:
     """The arguments of a call that nothing is remembered of."""
     leaves, treedef = jax.tree.flatten((args, kwargs))
-    return Arguments(leaves, make_shape(0, leaves, treedef, transform, function))
+    return Arguments(leaves, make_shape(0, leaves, treedef, tuple(map(type, leaves)), transform, function))
 
 
 def target_names(arguments: Arguments, function: Callable[..., Any]) -> list[str]:

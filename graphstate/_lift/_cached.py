@@ -20,13 +20,13 @@ import jax
 from graphstate import environ
 from graphstate._compat import EVAL, current_trace
 from graphstate._trace import Cell, commit, commit_arrays, local, outer_value, pack, unpack
-from graphstate.graph._node import Node
 from graphstate.random._stream import exclusive
 
 from ._arguments import Arguments, Joint, Shape, make_shape
 from ._boundary import arrive
 from ._capture import read_source
 from ._entry import Again, Entry, Gone, Note, RunEagerly, calling
+from ._lanes import read_lazily
 from ._lifted import Lifted, note_watch
 from ._plan import Plan, plan_of
 from ._watch import Watch
@@ -69,10 +69,14 @@ class CachedFunction(Lifted):
         self.jit_options = jit_options
         self._serials = itertools.count(1)
         self._shapes: dict[Hashable, Shape] = {}
+        self._last_shape: Shape | None = None
         self._matches: dict[Hashable, _Match] = {}
         self._entries: dict[Hashable, list[Entry]] = {}
 
     # What subclasses change
+
+    takes_static = False
+    """Whether some arguments are static."""
 
     def take_static(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """Splits off the static arguments; hashable, and handed to `run_user` again."""
@@ -86,13 +90,21 @@ class CachedFunction(Lifted):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the compiled function."""
-        statics, args, kwargs = self.take_static(args, kwargs)
+        statics: Any = ()
+        if self.takes_static:
+            statics, args, kwargs = self.take_static(args, kwargs)
         leaves, treedef = _tree_flatten((args, kwargs))
         token, match, watch, plans = self._find(statics, leaves, treedef)
         try:
-            if match is not None:
-                return self._run(match, watch, statics, leaves, plans)
-            return self._first_run(token, watch, statics, leaves, treedef, plans)
+            if match is None:
+                return self._first_run(token, watch, statics, leaves, treedef, plans)
+            entry = match.entry
+            if local.frame is None and entry is not None and not entry.draws and current_trace() is EVAL:
+                if entry.revision == match.revision and entry.holds():
+                    return _call(entry, match, leaves, plans)
+            return self._run(match, watch, statics, leaves, plans)
+        except (Again, Gone):
+            return self._run(match, watch, statics, leaves, plans)  # type: ignore[arg-type]
         except RunEagerly:
             return self.run_user(statics, args, kwargs)
 
@@ -103,7 +115,9 @@ class CachedFunction(Lifted):
 
     def staged(self, stage: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What `jax.jit(...).<stage>` gives for these arguments; nothing is run, no State changes."""
-        statics, args, kwargs = self.take_static(args, kwargs)
+        statics: Any = ()
+        if self.takes_static:
+            statics, args, kwargs = self.take_static(args, kwargs)
         leaves, treedef = _tree_flatten((args, kwargs))
         token, match, watch, plans = self._find(statics, leaves, treedef)
         match = match or self._match(watch, statics, leaves, treedef, plans)
@@ -124,28 +138,34 @@ class CachedFunction(Lifted):
     # Finding the program
 
     def _find(self, statics: Any, leaves: list[Any], treedef: Any) -> tuple[Hashable, _Match | None, Watch, list[Plan]]:
-        shape = self._shapes.get((treedef, *map(type, leaves)))
-        if shape is None:
-            shape = self._new_shape(leaves, treedef)
+        """Where a call leads: what it is remembered by, and what is remembered."""
+        types = tuple(map(type, leaves))
+        shape = self._last_shape
+        if shape is None or types != shape.types or treedef != shape.treedef:
+            shape = self._last_shape = self._shapes.get((treedef, types)) or self._new_shape(leaves, treedef, types)
         watch = self._watch
         if watch is None or not watch.is_current() or local.frame is not None:
             watch = self.watch()
         plans = []
+        token = [shape.serial, watch.serial, statics]
         for spot in shape.spots:
             root = leaves[spot]
-            plan = root._graph_plan if isinstance(root, Node) else None
-            plans.append(plan if plan is not None and plan.is_current(root) else plan_of(root))
-        token = (shape.serial, watch.serial, statics, *[plan.serial for plan in plans])
-        return token, self._matches.get(token), watch, plans
+            plan = getattr(root, "_graph_plan", None)
+            if plan is None or not plan.is_current(root):
+                plan = plan_of(root)
+            plans.append(plan)
+            token.append(plan.serial)
+        found = tuple(token)
+        return found, self._matches.get(found), watch, plans
 
-    def _new_shape(self, leaves: list[Any], treedef: Any) -> Shape:
-        key = (treedef, *map(type, leaves))
-        shape = self._shapes[key] = make_shape(next(self._serials), leaves, treedef, self.transform, self.function)
+    def _new_shape(self, leaves: list[Any], treedef: Any, types: tuple[type, ...]) -> Shape:
+        shape = make_shape(next(self._serials), leaves, treedef, types, self.transform, self.function)
+        self._shapes[treedef, types] = shape
         _shorten(self._shapes)
         return shape
 
     def _match(self, watch: Watch, statics: Any, leaves: list[Any], treedef: Any, plans: list[Plan]) -> _Match:
-        shape = self._shapes[(treedef, *map(type, leaves))]
+        shape = self._shapes[treedef, tuple(map(type, leaves))]
         joint = Joint([leaves[spot] for spot in shape.spots], plans) if plans else _NOTHING
         key = (shape.treedef, shape.spots, joint.graphdef, statics)
         return _Match(shape, joint, key, self._filed(key, watch))
@@ -238,7 +258,8 @@ def _call(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan]) -> 
 def _call_in_trace(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan]) -> Any:
     """Runs a program inside of another trace."""
     _pass_on(entry)
-    values = _read(match.joint.leaves(plans))
+    read = [read_lazily(outer_value(leaf) if isinstance(leaf, Cell) else leaf) for leaf in match.joint.leaves(plans)]
+    values = [value for value, _ in read]
     captured = [read_source(source, environ.depend_on) for source in entry.sources]
     calling.arguments = lambda: Arguments(leaves, match.shape, match.joint)
     try:
@@ -247,6 +268,9 @@ def _call_in_trace(entry: Entry, match: _Match, leaves: list[Any], plans: list[P
         calling.arguments = None
     _pass_on(entry)  # again: what the call has read while it was traced is known now
     note: Note = returned.note
+    for number, (_, stream) in enumerate(read):
+        if stream is not None and number not in note.unread:
+            stream.checked()
     results, written, fresh, outer = returned.values
     closed = [ref() for ref in note.captured]
     return _finish(note, Arguments(leaves, match.shape, match.joint), closed, results, written, fresh, outer)

@@ -5,6 +5,7 @@ function itself, or inside of a `grad`, `vmap` or `scan` in it. When the functio
 become inputs of the program. User code runs once, and whatever it reads is an input.
 """
 
+import collections
 import operator
 import weakref
 from collections.abc import Callable, Sequence
@@ -116,6 +117,23 @@ def trace_program(frame: CaptureFrame, body: Callable[..., tuple[Any, Any]], *in
     if found != sum(len(avals) for _, *avals in frame.types):
         raise AssertionError("a captured State was dropped from the program")
     return Program(jaxpr, tuple(frame.sources), tuple(frame.types), jax.tree.structure(shape), note[0])
+
+
+def unread_inputs(jaxpr: Any, inputs: Sequence[Any], *, carried: bool) -> list[bool]:
+    """For each of the first inputs of a program, whether it looks at none of its leaves.
+
+    Args:
+        jaxpr: the program.
+        inputs: values with the structure of its first inputs.
+        carried: whether the program returns each of them once, as a loop does, without looking at it.
+    """
+    used = collections.Counter(id(var) for eqn in jaxpr.jaxpr.eqns for var in eqn.invars)
+    used.update(id(var) for var in jaxpr.jaxpr.outvars)
+    variables = iter(jaxpr.jaxpr.invars)
+    return [
+        max([used[id(next(variables))] for _ in range(jax.tree.structure(value).num_leaves)], default=0) <= carried
+        for value in inputs
+    ]
 
 
 def read_source(source: Source, lookup: Callable[[str], Any]) -> Any:

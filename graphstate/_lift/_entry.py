@@ -23,7 +23,7 @@ from graphstate.random import RandomState
 
 from ._arguments import Arguments
 from ._boundary import Departure, enter, leave
-from ._capture import CaptureFrame, Program, Source, trace_program
+from ._capture import CaptureFrame, Program, Source, trace_program, unread_inputs
 from ._plan import plan_of
 from ._traced import name_cells
 from ._watch import Watch, methods_of
@@ -65,15 +65,17 @@ class Note:
         departure: what comes out of the arguments' graph.
         captured: the States of the closure that were written.
         is_simple: whether what was written are single arrays in States, and the result holds no graph objects.
+        unread: the arguments' RandomStates, by number, whose keys the program does not look at.
         positions: where the captured States stand among those that the entry reads, as of a revision of it.
     """
 
-    __slots__ = ("captured", "departure", "is_simple", "positions", "revision")
+    __slots__ = ("captured", "departure", "is_simple", "positions", "revision", "unread")
 
     def __init__(self, departure: Departure, captured: tuple[weakref.ref[Cell], ...], is_simple: bool) -> None:
         self.departure = departure
         self.captured = captured
         self.is_simple = is_simple
+        self.unread: frozenset[int] = frozenset()
         self.positions: tuple[int, ...] = ()
         self.revision = -1
 
@@ -271,6 +273,9 @@ class Entry:
             return (results, leaving.written, leaving.fresh, outer), note
 
         program = trace_program(frame, body, values, arrays)
+        if any(isinstance(target, RandomState) for target in arguments.targets):
+            unread = unread_inputs(program.jaxpr, values, carried=False)
+            program.note.unread = frozenset(number for number, is_unread in enumerate(unread) if is_unread)
         self._keep(key, program)
         self._remember(frame, watch, methods, *found[0])
         return program

@@ -18,7 +18,7 @@ from graphstate.random._key import is_key, is_stacked, lane_key, lane_keys
 
 from ._axes import Axis, check_axis
 
-__all__ = ["LaneFrame", "LaneStream", "is_stream"]
+__all__ = ["LaneFrame", "LaneStream", "is_stream", "read_lazily"]
 
 
 def is_stream(cell: Any, held: Any) -> bool:
@@ -32,25 +32,42 @@ def is_stream(cell: Any, held: Any) -> bool:
 
 
 class LaneStream(Packed):
-    """The key of a RandomState in one lane: made when it is first read, so that the outer one advances only then."""
+    """The key of a RandomState in one lane: the outer one advances only where a lane reads it."""
 
-    __slots__ = ("_cell", "_frame", "_key", "_outer")
+    __slots__ = ("_cell", "_frame", "_is_open", "_key", "_new", "_outer")
 
     def __init__(self, frame: "LaneFrame", cell: Cell, outer: Any) -> None:
         self._frame = frame
         self._cell = cell
         self._outer = outer
+        self._is_open = False
         self._key: jax.Array | None = None
+        self._new: jax.Array | None = None
 
     def checked(self) -> jax.Array:
-        """The key of the lane."""
+        """The key of the lane, which is read now."""
+        key = self.unread()
+        if not self._is_open:
+            self._frame.note_stream(self._cell, self._new)
+            unpack(self._outer)
+            self._is_open = True
+        return key
+
+    def unread(self) -> jax.Array:
+        """The key of the lane, for a program that will say whether it has read it."""
         if self._key is None:
-            self._key = self._frame.open_stream(self._cell, self._outer)
+            outer = self._outer.unread() if isinstance(self._outer, LaneStream) else unpack(self._outer)
+            self._new, self._key = self._frame.split(outer)
         return self._key
 
     def copied(self) -> "LaneStream":
         """Itself: a key is no container, and stays unread."""
         return self
+
+
+def read_lazily(held: Any) -> tuple[Any, LaneStream | None]:
+    """The value of what is held, and the stream that it is the unread key of, if it is one."""
+    return (held.unread(), held) if isinstance(held, LaneStream) else (unpack(held), None)
 
 
 class LaneFrame(Frame):
@@ -72,18 +89,21 @@ class LaneFrame(Frame):
         self.axis_of = axis_of
         self.streams: dict[int, tuple[Cell, jax.Array]] = {}
 
-    def open_stream(self, cell: Cell, outer: Any) -> jax.Array:
-        """The key of the lane of a RandomState, which advances by one split outside."""
+    def split(self, outer: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The key that a RandomState has after the map, and the key of the lane."""
+        with set_trace(self.outer):
+            new, base = lane_keys(outer)
+        with set_trace(self.trace):
+            return new, lane_key(base, jax.lax.axis_index(self.axis_name))
+
+    def note_stream(self, cell: Cell, new: Any) -> None:
+        """A lane reads its key of a RandomState, which has advanced to `new` after the map."""
         if self.rng == "error":
             raise TraceContextError(
                 f'{describe(cell)} was drawn from inside of a map with rng="error". '
                 'Seed it in the lane, pass it as a mapped argument with stacked keys, or choose rng="split".'
             )
-        with set_trace(self.outer):
-            new, base = lane_keys(unpack(outer))
         self.streams[id(cell)] = (cell, new)
-        with set_trace(self.trace):
-            return lane_key(base, jax.lax.axis_index(self.axis_name))
 
     @property
     def is_direct(self) -> bool:
@@ -97,7 +117,7 @@ class LaneFrame(Frame):
     def admit(self, cell: Any, outer: Any) -> Any:
         """A slice of a mapped State, a stream of a RandomState, any other State as it is."""
         if is_stream(cell, outer):
-            return outer if self.rng == "same" else pack(self.open_stream(cell, outer))
+            return outer if self.rng == "same" else pack(LaneStream(self, cell, outer).checked())
         axis = self.axis_of(cell)
         if axis is None:
             return copied(outer)

@@ -20,8 +20,8 @@ from graphstate.graph._state import State
 from ._arguments import function_name, gather, shown, target_names
 from ._axes import lane_count
 from ._boundary import Departure, FromArgument, FromGraph, FromOutside, arrive, enter, leave
-from ._capture import CaptureFrame, Program, read_source, trace_program
-from ._lanes import is_stream
+from ._capture import CaptureFrame, Program, read_source, trace_program, unread_inputs
+from ._lanes import is_stream, read_lazily
 from ._traced import name_cells
 from ._watch import Watch
 
@@ -66,7 +66,9 @@ class LoopCall:
         self.arguments = gather((init, xs), {}, transform, step)
         self.found_types: dict[int, Any] = {}
         self.init_treedef = jax.tree.structure(init)
-        self.values = self.arguments.values()
+        held = self.arguments.held()
+        self.values = [value for value, _ in map(read_lazily, held)]
+        self._streams = [stream for _, stream in map(read_lazily, held)]
         carried = self.init_treedef.num_leaves
         shape = self.arguments.shape
         self._carry_roots = sum(spot < carried for spot in shape.spots)
@@ -111,6 +113,7 @@ class LoopCall:
             self.found_types = dict(zip(map(id, program.note.written), promoted.found, strict=True))
             program = self._trace(promoted.values, promoted.arrays, scanned, xs_arrays)
             init = self._initial(program, promoted.values, promoted.arrays)
+        self._open_streams(program, carried)
         note: _Note = program.note
         captured = [read_source(source, environ.depend_on) for source in program.sources]
         self._check(program, init)
@@ -126,6 +129,14 @@ class LoopCall:
 
         last, stacked = lax.scan(body, init, (scanned, xs_arrays), length=steps, reverse=reverse, unroll=unroll)
         return self._arrive(note, last, stacked)
+
+    def _open_streams(self, program: Program, carried: list[Any]) -> None:
+        """The streams that the steps draw from are read; all others stay as they are."""
+        if any(stream is not None for stream in self._streams):
+            unread = iter(unread_inputs(program.jaxpr, carried, carried=True))
+            for stream, sliced in zip(self._streams, self.is_sliced, strict=True):
+                if not sliced and not next(unread) and stream is not None:
+                    stream.checked()
 
     def _initial(self, program: Program, values: list[Any], arrays: list[Any]) -> _Carry:
         """What the first step finds."""

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from graphstate._trace import MISSING, Cell, Slot, commit, describe, outer_value, pack, peek, unpack
+from graphstate._trace import MISSING, Cell, Slot, commit, describe, kind_and_place, outer_value, pack, peek, unpack
 from graphstate.errors import AliasError, AxisError, BatchAxisError
 from graphstate.graph._axes import StateAxes
 from graphstate.graph._flatten import flatten, state_head_of
@@ -201,9 +201,12 @@ class MapCall:
     def _namer(self, number: int) -> Callable[[], str]:
         """How messages call one of the arguments' States or arrays; names are long to find, and seldom needed."""
         target = self.arguments.targets[number]
-        if isinstance(target, State):
-            return lambda: describe(target)
-        return lambda: f"the array `{target_names(self.arguments, self.function)[number]}`"
+
+        def name() -> str:
+            label = f"`{target_names(self.arguments, self.function)[number]}`"
+            return f"{label} ({kind_and_place(target)})" if isinstance(target, State) else f"the array {label}"
+
+        return name
 
     def _exit(self, frame: LaneFrame, name: Callable[[], str], value: Any, axis: Axis) -> _Stacked | _Kept:
         if axis is not None:
@@ -227,12 +230,17 @@ class MapCall:
         return self._exit(frame, lambda: "a result", value, spec)
 
     def _exit_slot(self, frame: LaneFrame, slot: Slot) -> _Stacked | _Kept:
-        value, axis = unpack(slot.value), self._in_axis(slot.cell)
+        # Names are found later: they may hold the State, but nothing that belongs to the trace.
+        cell, value, axis = slot.cell, unpack(slot.value), self._in_axis(slot.cell)
         if axis is None:
             axis = self._axis_by_filter(self.options.state_out_axes, slot.cell)
             if axis is not None and slot.initial is not MISSING:
-                raise frame.grown(describe(slot.cell))
-        return self._exit(frame, lambda: describe(slot.cell), value, axis)
+                raise frame.grown(describe(cell))
+        return self._exit(frame, lambda: self._describe_closed(cell), value, axis)
+
+    def _describe_closed(self, cell: Cell) -> str:
+        name = self.watch.name_of(cell)
+        return describe(cell) if name is None else f"`{name}` ({kind_and_place(cell)})"
 
     def _check_objects(self, departure: Departure) -> None:
         """Graph objects that come back as they went in must come back at the axis that they went in with."""
@@ -276,12 +284,12 @@ class MapCall:
             number = numbers.get(origin)
             if number is None or is_stream(self.arguments.targets[number], self.values[number]):
                 continue
-            axis, _ = owners.axis(place, self.values[number])
-            if axis != self.axes[number]:
-                raise AxisError(
-                    f"{self._namer(number)()} comes out of the map as it went in, so it keeps its axis, but `in_axes` gives it "
-                    f"{self.axes[number]} and `out_axes` {axis}. Give it the same in both."
-                )
+            for axis in owners.axes(place, self.values[number]):
+                if axis != self.axes[number]:
+                    raise AxisError(
+                        f"{self._namer(number)()} comes out of the map as it went in, so it keeps its axis, but `in_axes` gives it "
+                        f"{self.axes[number]} and `out_axes` {axis}. Give it the same in both."
+                    )
 
     def _root_specs(self, departure: Departure) -> list[Spec]:
         specs = [self.specs[spot] for spot in self.arguments.shape.spots]
@@ -318,13 +326,18 @@ class _Owners:
             if place in reachable
         ]
 
-    def axis(self, place: int, value: Any) -> tuple[Axis, tuple[Any, ...]]:
-        """The axis of a new State or array."""
+    def axes(self, place: int, value: Any) -> dict[Axis, tuple[Any, ...]]:
+        """Every axis that a State or array is given, and a path that gives it."""
         found: dict[Axis, tuple[Any, ...]] = {}
         for spec, path in self.of(place):
             record = record_of(self.graphdef.heads[place], value)  # type: ignore[arg-type]
             axis = spec.axis((path,), record) if isinstance(spec, StateAxes) else spec
             found.setdefault(axis, path)
+        return found
+
+    def axis(self, place: int, value: Any) -> tuple[Axis, tuple[Any, ...]]:
+        """The axis of a new State or array."""
+        found = self.axes(place, value)
         if len(found) > 1:
             axes = ", ".join(f"{write_path(path)} at {axis}" for axis, path in found.items())
             raise AliasError(f"A State has one axis, but a new one comes out of the map with {len(found)}: {axes}. Give all the same.")

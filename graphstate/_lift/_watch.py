@@ -46,7 +46,7 @@ class Watch:
         functions: the functions whose references were followed, by id.
     """
 
-    __slots__ = ("_cells", "_globals", "_others", "_plans", "_roots", "_seen", "functions", "key", "serial")
+    __slots__ = ("_cells", "_codes", "_globals", "_others", "_plans", "_roots", "_seen", "functions", "key", "serial")
 
     def __init__(self, functions: Iterable[Any], ignored: Ignored) -> None:
         self.serial = next(_serials)
@@ -107,10 +107,13 @@ class Watch:
 
     def _sort(self) -> None:
         """Puts what is compared by identity where that is cheap."""
+        self._codes = [(ref.holder, seen.value) for ref, seen in self._seen if ref.key == "__code__"]
         self._cells = [(ref.holder, seen.value) for ref, seen in self._seen if ref.key is None and _is_strong(seen)]
         self._globals = [(ref.holder, ref.key, seen.value) for ref, seen in self._seen if type(ref.holder) is dict and _is_strong(seen)]
         self._others = [
-            (ref, seen) for ref, seen in self._seen if not (_is_strong(seen) and (ref.key is None or type(ref.holder) is dict))
+            (ref, seen)
+            for ref, seen in self._seen
+            if not (_is_strong(seen) and (ref.key is None or ref.key == "__code__" or type(ref.holder) is dict))
         ]
 
     # Asking
@@ -123,6 +126,9 @@ class Watch:
                     return False
         except ValueError:
             return False
+        for function, code in self._codes:
+            if function.__code__ is not code:
+                return False
         for names, name, value in self._globals:
             if names.get(name) is not value:
                 return False

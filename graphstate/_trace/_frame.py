@@ -330,12 +330,13 @@ def describe(cell: Any) -> str:
     while frame is not None:
         name = frame.find_name(cell)
         if name is not None:
-            return f"`{name}` ({_kind_and_place(cell)})"
+            return f"`{name}` ({kind_and_place(cell)})"
         frame = frame.parent
-    return f"a {_kind_and_place(cell)}"
+    return f"a {kind_and_place(cell)}"
 
 
-def _kind_and_place(cell: Any) -> str:
+def kind_and_place(cell: Any) -> str:
+    """What a Cell is and where it was created."""
     place = cell._place
     return type(cell).__name__ + (f", created at {place}" if place is not None else "")
 

@@ -102,6 +102,8 @@ class _Comparison:
             return None
         if known_one == two and known_two == one:
             return "", ""
+        for partners, place in zip(self.partners, (one, two), strict=True):
+            partners.setdefault(place, _NO_PARTNER)
         told_one = _told_sharing(self.first, one, known_one is not None)
         told_two = _told_sharing(self.second, two, known_two is not None)
         return told_one, _another(told_one, told_two)
@@ -156,9 +158,7 @@ class _Comparison:
         if first.keys == second.keys and first.order != second.order:
             orders = ([head.keys[position] for position in head.order] for head in (first, second))
             self._report(trail, *(f"keys in the order {', '.join(map(repr, order))}" for order in orders))
-        elif first.keys != second.keys and [str(key.value) for key in first.keys] == [
-            str(key.value) for key in second.keys
-        ]:
+        elif first.keys != second.keys and self.first.parts(one) == self.second.parts(two):
             self._report(trail, *(f"keys {', '.join(map(repr, head.keys))}" for head in (first, second)))
         self._descend(one, two, trail)
 
@@ -204,6 +204,7 @@ class _Comparison:
             self._report(trail, told, _another(told, _summarize_leaf(right)))
 
 
+_NO_PARTNER = -1
 _SHARED = (NodeHead, StateHead, ListHead, DictHead, PytreeHead)
 
 

@@ -229,6 +229,7 @@ class _Walk:
         self.add(head, ("func", *range(len(value.args)), *names), values, ordered=False)
 
     def _visit_pytree(self, value: Any, place: int) -> None:
+        treedef: Any
         keyed, treedef = jax.tree_util.tree_flatten_with_path(value, is_leaf=lambda part: part is not value)
         parts = tuple(_pytree_part(path) for path, _ in keyed)
         values = [item for _, item in keyed]

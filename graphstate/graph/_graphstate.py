@@ -115,8 +115,6 @@ class GraphState(Mapping[Path, Any]):
         return isinstance(path, str | tuple | int) and self._index(path) is not None
 
     def _index(self, path: Any) -> int | None:
-        if isinstance(path, str) and path in self._layout.rows:
-            return self._layout.rows[path]
         return self._layout.find(split_key(path))
 
     def __iter__(self) -> Iterator[Path]:

@@ -131,9 +131,7 @@ def shared(node: Any) -> dict[Path, tuple[Path, ...]]:
     graph = node if isinstance(node, GraphDef) else flatten(node).graphdef
     found = {}
     for place, references in enumerate(graph.references):
-        paths = [(*graph.path(parent), part) for parent, part in references]
-        first = graph.path(place)
-        others = [path for path in paths if path != first]
+        others = references[1:] if place else references
         if others:
-            found[first] = tuple(others)
+            found[graph.path(place)] = tuple((*graph.path(parent), part) for parent, part in others)
     return found

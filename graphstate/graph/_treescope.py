@@ -19,7 +19,7 @@ from ._state import State, is_out_of_reach, summarize_cell
 
 __all__ = ["draw"]
 
-_DEPTH: Final = 40
+_DEPTH: Final = 20
 
 _met: ContextVar[dict[int, str] | None] = ContextVar("met", default=None)
 """The ids of what the present picture shows already, and where."""

@@ -93,15 +93,16 @@ class Linear(Node):
         return y + jnp.broadcast_to(bias, y.shape)
 
     def _check_shapes(self, x: Array, weight: Array) -> None:
-        if weight.shape != (self.in_features, self.out_features):
+        sizes = (self.in_features, self.out_features)
+        if weight.shape != sizes:
             raise ShapeError(
-                f"Linear needs a weight of shape ({self.in_features}, {self.out_features}), but it is "
-                f"{describe(weight)}. Call a stack of layers inside of `graphstate.vmap`, or take one member with `graphstate.take`."
+                f"Linear needs a weight of shape {sizes}, but it is {describe(weight)}. "
+                "Call a stack of layers inside of `graphstate.vmap`, or take one member with `graphstate.take`."
             )
-        if x.shape[-1:] != (self.in_features,):
+        if x.shape[-1:] != sizes[:1]:
             raise ShapeError(
-                f"Linear({self.in_features}, {self.out_features}) takes activations of shape "
-                f"(..., {self.in_features}), but got {describe(x)}. Move the features to the last axis, or give their number as `in_features`."
+                f"Linear{sizes} takes activations of shape (..., {self.in_features}), but got {describe(x)}. "
+                "Move the features to the last axis, or give their number as `in_features`."
             )
 
 

@@ -26,11 +26,10 @@ class JitFunction(CachedFunction):
     ) -> None:
         super().__init__(function, **options)
         self._static_numbers, self._static_names = _static_parameters(function, static_argnums, static_argnames)
+        self.takes_static = bool(self._static_numbers or self._static_names)
 
     def take_static(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """Splits off the static arguments."""
-        if not self._static_numbers and not self._static_names:
-            return (), args, kwargs
         numbers = {number % len(args) for number in self._static_numbers if -len(args) <= number < len(args)}
         statics = tuple((number, self._key(number, args[number])) for number in sorted(numbers))
         named = tuple((name, self._key(name, kwargs[name])) for name in sorted(self._static_names & kwargs.keys()))

@@ -6,6 +6,7 @@ namedtuples) only refers to later rows.
 """
 
 import functools
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -179,6 +180,9 @@ class Oracle:
             return list(zip(left, right, strict=True))
         elif isinstance(left, jax.Array | np.ndarray):
             assert_same_value(left, right)
+        elif isinstance(left, types.MethodType):
+            assert left.__func__ is right.__func__
+            return [(left.__self__, right.__self__)]
         else:
             assert left is right or left == right or (left != left and right != right)
             assert repr(left) == repr(right)
@@ -187,6 +191,8 @@ class Oracle:
 
 def assert_same_value(left: Any, right: Any) -> None:
     """Demands the same structure, dtypes and numbers."""
+    if left is right:
+        return
     assert jax.tree.structure(left) == jax.tree.structure(right)
     for one, two in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
         assert jnp.result_type(one) == jnp.result_type(two)

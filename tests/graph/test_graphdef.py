@@ -10,8 +10,9 @@ import pytest
 import graphstate.graph as g
 from graphstate.errors import StructureError
 from graphstate.graph import Node, ParamState, State
-
 from tests.graph.graphs import Leaf, Pair
+
+pytestmark = pytest.mark.no_leak_check("very many eager operations")
 
 
 def sample(rate=0.5):
@@ -156,7 +157,9 @@ def test_a_pytree_that_is_made_of_itself_cannot_be_built():
     node.box = Box(None)
     node.box.item = (node.box,)
     graphdef, state = g.split(node)
-    with pytest.raises(StructureError, match="must pass a Node, a list or a dict, but the pytree at `box` is made of itself"):
+    with pytest.raises(
+        StructureError, match="must pass a Node, a list or a dict, but the pytree at `box` is made of itself"
+    ):
         g.merge(graphdef, state)
 
 

@@ -15,6 +15,8 @@ from graphstate.errors import FilterError, UpdateError
 from graphstate.filters import PathContains
 from graphstate.graph import BatchState, GraphState, Node, ParamState, State
 
+pytestmark = pytest.mark.no_leak_check("very many eager operations")
+
 
 def sample():
     node = Node()
@@ -35,7 +37,9 @@ def test_it_is_a_mapping_by_path():
     assert state.keys() == set(state)
 
 
-@pytest.mark.parametrize("path", [("layers", 1, "weight"), "layers/1/weight", ("layers", "1", "weight"), "tied", ("tied",)])
+@pytest.mark.parametrize(
+    "path", [("layers", 1, "weight"), "layers/1/weight", ("layers", "1", "weight"), "tied", ("tied",)]
+)
 def test_every_way_of_naming_a_value_finds_it(path):
     state = g.state(sample())
     assert path in state
@@ -46,7 +50,7 @@ def test_every_way_of_naming_a_value_finds_it(path):
 def test_an_unknown_path_is_a_key_error_that_shows_some(path):
     state = g.state(sample())
     assert path not in state
-    with pytest.raises(KeyError, match="no value at .*; there are layers/0/weight, layers/1/weight, mean"):
+    with pytest.raises(KeyError, match=r"no value at .*; there are layers/0/weight, layers/1/weight, mean"):
         state[path]
 
 
@@ -57,7 +61,7 @@ def test_it_is_not_made_by_calling_the_class():
 
 def test_it_is_compared_by_identity_and_may_be_hashed():
     state = g.state(sample())
-    assert state == state  # noqa: PLR0124 - this is the law
+    assert state == state
     assert state != g.state(sample())
     assert len({state, state}) == 1
 
@@ -82,7 +86,9 @@ def test_any_leaf_may_be_put_into_it():
 
 def test_optax_takes_it():
     params = g.state(sample(), ParamState)
-    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.masked(optax.sgd(0.1, 0.9), jax.tree.map(lambda _: True, params)))
+    tx = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.masked(optax.sgd(0.1, 0.9), jax.tree.map(lambda _: True, params))
+    )
     opt_state = tx.init(params)
     updates, _ = tx.update(jax.tree.map(jnp.ones_like, params), opt_state, params)
     assert optax.apply_updates(params, updates)._layout == params._layout
@@ -174,7 +180,9 @@ def test_from_dict_takes_a_dict_as_the_value_of_a_state_that_holds_one():
 
 
 def test_from_dict_refuses_what_is_no_array():
-    with pytest.raises(UpdateError, match="takes arrays, but at `a/b` there is '3' of type int. Convert numbers with `jnp.asarray`"):
+    with pytest.raises(
+        UpdateError, match=r"takes arrays, but at `a/b` there is '3' of type int\. Convert numbers with `jnp\.asarray`"
+    ):
         GraphState.from_dict({"a": {"b": 3}})
     with pytest.raises(UpdateError, match="takes arrays, but at `mean` there is 'text' of type str"):
         GraphState.from_dict({"mean": "text"}, like=sample())
@@ -194,7 +202,9 @@ def test_from_dict_refuses_one_path_written_twice(values, like):
 
 
 def test_from_dict_refuses_a_path_that_like_does_not_have():
-    with pytest.raises(UpdateError, match=r"value for `median`, but `like` has no such path; it has:\n  layers/0/weight\n"):
+    with pytest.raises(
+        UpdateError, match=r"value for `median`, but `like` has no such path; it has:\n  layers/0/weight\n"
+    ):
         GraphState.from_dict({"median": jnp.ones(1)}, like=sample())
 
 

@@ -7,15 +7,14 @@ import cloudpickle
 import jax
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import graphstate.graph as g
 from graphstate.errors import StructureError
-from graphstate.filters import OfType, PathContains
+from graphstate.filters import PathContains
 from graphstate.graph import GraphState, ParamState, State
 from graphstate.graph._layout import layout_of
-
 from tests.graph.graphs import Oracle, Row, assert_same_graph, assert_same_value, build, reached, tables
 
 pytestmark = pytest.mark.no_leak_check("very many eager operations")
@@ -77,7 +76,7 @@ def test_jax_takes_a_graphstate_apart_and_puts_it_together(table):
 @given(tables())
 def test_update_writes_what_state_reads(table):
     node, other = build(table, member=0), build(table, member=1)
-    objects = {path: item for path, item in g.states(node).items()}
+    objects = dict(g.states(node))
     g.update(node, g.state(other))
     assert_same_graph(node, other)
     assert all(g.states(node)[path] is item for path, item in objects.items())
@@ -142,7 +141,8 @@ def test_graphdefs_and_graphstates_pickle(table):
     assert copy.deepcopy(graphdef) is graphdef
 
 
-@given(tables(), st.integers(1, 3))
+@settings(max_examples=40)
+@given(tables(max_rows=8), st.integers(1, 3))
 def test_unstack_undoes_stack(table, count):
     members = [build(table, member) for member in range(count)]
     assume(len(g.state(members[0])))
@@ -155,7 +155,8 @@ def test_unstack_undoes_stack(table, count):
     assert g.graphdef(stacked) == g.graphdef(members[0])
 
 
-@given(tables(), st.lists(st.integers(-3, 2), max_size=3))
+@settings(max_examples=30)
+@given(tables(max_rows=8), st.lists(st.integers(-3, 2), max_size=3))
 def test_take_with_an_array_is_a_stack_of_members(table, order):
     members = [build(table, member) for member in range(3)]
     assume(len(g.state(members[0])) and order)

@@ -14,8 +14,9 @@ import pytest
 import graphstate.graph as g
 from graphstate.errors import StructureError, TraceContextError
 from graphstate.graph import Node, ParamState, State
-
 from tests.graph.graphs import assert_same_graph
+
+pytestmark = pytest.mark.no_leak_check("very many eager operations")
 
 
 class Affine(Node):

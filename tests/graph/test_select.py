@@ -6,8 +6,9 @@ import pytest
 import graphstate.graph as g
 from graphstate.filters import PathContains
 from graphstate.graph import BatchState, Node, ParamState, State
-
 from tests.graph.graphs import Branch, Leaf
+
+pytestmark = pytest.mark.no_leak_check("very many eager operations")
 
 
 def sample():

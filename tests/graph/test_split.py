@@ -9,8 +9,9 @@ import graphstate.graph as g
 from graphstate.errors import FilterError, StateTypeError, StructureError, UpdateError
 from graphstate.filters import PathContains
 from graphstate.graph import BatchState, Node, ParamState, State
-
 from tests.graph.graphs import assert_same_graph
+
+pytestmark = pytest.mark.no_leak_check("very many eager operations")
 
 
 def sample():

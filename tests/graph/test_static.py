@@ -19,7 +19,15 @@ def holding(value):
 
 @pytest.mark.parametrize(
     ("one", "two"),
-    [(1, 1.0), (1, True), (0.0, -0.0), ("a", b"a"), (1j, 1.0), (complex(0.0, -0.0), 0j), (np.float32(1), np.float64(1))],
+    [
+        (1, 1.0),
+        (1, True),
+        (0.0, -0.0),
+        ("a", b"a"),
+        (1j, 1.0),
+        (complex(0.0, -0.0), 0j),
+        (np.float32(1), np.float64(1)),
+    ],
 )
 def test_values_of_other_types_and_signs_differ(one, two):
     assert holding(one) != holding(two)
@@ -27,7 +35,9 @@ def test_values_of_other_types_and_signs_differ(one, two):
     assert StaticKey(frozenset([one])) != StaticKey(frozenset([two]))
 
 
-@pytest.mark.parametrize("make", [lambda: float("nan"), lambda: np.float32("nan"), lambda: "te" + "xt", lambda: (1, 2.5)])
+@pytest.mark.parametrize(
+    "make", [lambda: float("nan"), lambda: np.float32("nan"), lambda: "te" + "xt", lambda: (1, 2.5)]
+)
 def test_equal_values_are_equal(make):
     assert holding(make()) == holding(make())
     assert hash(holding(make())) == hash(holding(make()))

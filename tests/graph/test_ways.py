@@ -10,6 +10,8 @@ from graphstate.filters import PathContains
 from graphstate.graph import Node, ParamState, State
 from graphstate.graph._ways import Paths
 
+pytestmark = pytest.mark.no_leak_check("very many eager operations")
+
 
 def test_a_state_in_a_cycle_has_the_paths_that_pass_nothing_twice():
     root, left, right = Node(), Node(), Node()
@@ -54,7 +56,6 @@ def diamonds(count):
     return bottom
 
 
-@pytest.mark.no_leak_check("it is timed")
 def test_a_graph_of_diamonds_costs_nothing_that_nobody_asks_for():
     node = diamonds(60)
     started = time.perf_counter()
@@ -64,7 +65,10 @@ def test_a_graph_of_diamonds_costs_nothing_that_nobody_asks_for():
     assert len(g.states(node, ParamState)) == 1
     assert len(g.shared(node)) == 60
     assert len(params | rest) == 1
-    assert params["/".join(["right", "left"] * 30 + ["weight"])] is node.states()["/".join(["left"] * 60 + ["weight"])].value
+    assert (
+        params["/".join(["right", "left"] * 30 + ["weight"])]
+        is node.states()["/".join(["left"] * 60 + ["weight"])].value
+    )
     assert time.perf_counter() - started < 2
 
 
@@ -76,7 +80,6 @@ def test_a_small_graph_of_diamonds_has_all_its_paths():
     assert paths[0] == ("left",) * 4 + ("weight",)
 
 
-@pytest.mark.no_leak_check("it is timed")
 def test_a_path_filter_is_quick_in_a_large_tree_with_parents():
     root = Node()
     root.blocks = [Node() for _ in range(200)]

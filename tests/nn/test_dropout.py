@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+import graphstate as gs
 from graphstate import environ, nn, random
 from graphstate.graph import states
 from graphstate.random import RandomState
@@ -39,7 +40,9 @@ def test_the_mask_is_the_bernoulli_draw_of_its_rng() -> None:
         (True, False, False, True),
     ],
 )
-def test_the_calls_fit_comes_before_the_layers_and_that_before_the_setting(call, layer, setting, active) -> None:
+def test_the_calls_fit_comes_before_the_layers_and_that_before_the_setting(
+    call: bool | None, layer: bool | None, setting: bool | None, active: bool
+) -> None:
     dropout = nn.Dropout(0.5, fit=layer, rng=RandomState(0))
     x = jnp.ones(100)
     with environ.context(**({} if setting is None else {"fit": setting})):
@@ -111,3 +114,29 @@ def test_whole_numbers_are_refused_whether_it_is_active_or_not(fit: bool) -> Non
         nn.DtypeError, match=r"Dropout scales what it keeps, so it takes floats, but got int32\[3\]\. Convert first"
     ):
         nn.Dropout(0.5)(jnp.ones(3, jnp.int32), fit=fit)
+
+
+def test_a_compiled_call_follows_the_setting() -> None:
+    dropout, x = nn.Dropout(0.5), jnp.ones(100)
+    call = gs.jit(dropout)
+    for fit in (False, True, False, True):
+        with environ.context(fit=fit):
+            assert bool((call(x) == 0).any()) is fit
+
+
+def test_compiled_calls_drop_as_eager_ones_do() -> None:
+    compiled, eager = (nn.Dropout(0.5, fit=True, rng=RandomState(0)) for _ in range(2))
+    x, call = jnp.ones(100), gs.jit(compiled)
+    for _ in range(3):
+        assert_array_equal(call(x), eager(x))
+
+
+def test_each_lane_drops_as_the_stream_of_its_lane_says() -> None:
+    x = jnp.ones(20)
+    layer = nn.Dropout(0.5, fit=True, rng=RandomState(7))
+    y = gs.vmap(layer, in_axes=None, axis_size=3)(x)
+    after, base = random.lane_keys(RandomState(7).value)
+    for lane in range(3):
+        alone = nn.Dropout(0.5, fit=True, rng=RandomState(random.lane_key(base, lane)))
+        assert_array_equal(y[lane], alone(x))
+    assert layer.rng.value == after

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.typing import DTypeLike
 from numpy.testing import assert_allclose, assert_array_equal
 
+import graphstate as gs
 from graphstate import nn
 from graphstate.graph import ParamState, graphdef, states
 from graphstate.random import RandomState
@@ -81,7 +83,9 @@ def test_equal_seeds_give_equal_layers_and_one_rng_gives_different_ones() -> Non
         (jnp.float32, jnp.float32, "float16", jnp.float16),
     ],
 )
-def test_it_computes_in_the_common_float_dtype_or_in_the_one_given(x_dtype, param_dtype, dtype, expected) -> None:
+def test_it_computes_in_the_common_float_dtype_or_in_the_one_given(
+    x_dtype: DTypeLike, param_dtype: DTypeLike, dtype: DTypeLike | None, expected: DTypeLike
+) -> None:
     layer = make(param_dtype=param_dtype, dtype=dtype, weight_init=nn.initializers.ones)
     assert layer(jnp.ones((4, 3), x_dtype)).dtype == expected
 
@@ -120,3 +124,17 @@ def test_a_size_that_is_no_positive_whole_number_is_an_error(size: object) -> No
 
 def test_numpy_integers_are_sizes() -> None:
     assert make(np.int64(3), np.uint8(2)).weight.value.shape == (3, 2)
+
+
+def test_a_mapped_constructor_makes_the_layers_that_a_loop_makes() -> None:
+    keys = jax.random.split(jax.random.key(0), 4)
+    stacked = gs.vmap(lambda key: nn.Linear(3, 2, rng=RandomState(key)))(keys)
+    alone = [nn.Linear(3, 2, rng=RandomState(key)) for key in keys]
+    assert_array_equal(stacked.weight.value, jnp.stack([layer.weight.value for layer in alone]))
+    x = jnp.ones((5, 3))
+    assert_allclose(gs.vmap(lambda layer: layer(x))(stacked), jnp.stack([layer(x) for layer in alone]), rtol=1e-6)
+
+
+def test_layers_made_in_lanes_from_the_default_stream_differ() -> None:
+    weights = gs.vmap(lambda: nn.Linear(3, 2), axis_size=4)().weight.value
+    assert len({weight.tobytes() for weight in np.asarray(weights)}) == 4

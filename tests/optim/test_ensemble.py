@@ -104,6 +104,25 @@ def test_steps_of_one_member_are_the_same_compiled_and_eager() -> None:
     assert_same_to_rounding(gs.state((compiled, optimizers[0])), gs.state((eager, optimizers[1])))
 
 
+def test_a_compiled_step_may_only_refer_to_model_and_optimizer() -> None:
+    referred, given = Net(keys()[0], 0.4), Net(keys()[0], 0.4)
+    optimizers = OPTIMIZERS["adam"](referred), OPTIMIZERS["adam"](given)
+    train, train_given = gs.jit(lambda x, y: step(referred, optimizers[0], x, y)), gs.jit(step)
+    with gs.environ.context(fit=True):
+        for x, y in batches():
+            assert_same_to_rounding(train(x, y), train_given(given, optimizers[1], x, y))
+    assert_same_to_rounding(gs.state((referred, optimizers[0])), gs.state((given, optimizers[1])))
+
+
+def test_a_compiled_step_may_be_given_the_buffers_of_model_and_optimizer() -> None:
+    kept, donated = Net(keys()[0], 0.0), Net(keys()[0], 0.0)
+    optimizers = OPTIMIZERS["adam"](kept), OPTIMIZERS["adam"](donated)
+    train, train_donated = gs.jit(step), gs.jit(step, donate_states=True)
+    for x, y in batches():
+        assert_same_to_rounding(train_donated(donated, optimizers[1], x, y), train(kept, optimizers[0], x, y))
+    assert_same_to_rounding(gs.state((donated, optimizers[1])), gs.state((kept, optimizers[0])))
+
+
 def test_the_norm_of_one_member_is_no_business_of_another() -> None:
     """Without an optimizer for each member, clipping by the norm of all would slow every one of them."""
 
@@ -137,13 +156,13 @@ def test_a_member_that_was_taken_out_goes_on_as_it_would_have() -> None:
         return model, OPTIMIZERS["clipped"](model)
 
     together = gs.vmap(make)(keys())
-    train = gs.vmap(step, in_axes=(0, 0, None, None))
+    train, train_one = gs.jit(gs.vmap(step, in_axes=(0, 0, None, None))), gs.jit(step)
     (x, y), *rest = batches()
     with gs.environ.context(fit=True):
         train(*together, x, y)
         member = gs.take(together, 1)
         for x, y in rest:
-            assert_same_to_rounding(step(*member, x, y), train(*together, x, y)[1])
+            assert_same_to_rounding(train_one(*member, x, y), train(*together, x, y)[1])
 
 
 def test_each_member_may_have_hyperparameters_of_its_own() -> None:

@@ -20,6 +20,7 @@ from graphstate.graph import (
     Node,
     ParamState,
     State,
+    abstract,
     clone,
     graphdef,
     merge,
@@ -249,6 +250,20 @@ def test_parameters_and_state_keep_their_dtypes() -> None:
     assert {cell.value.dtype for cell in states(model).values()} == {jnp.dtype(jnp.bfloat16)}
 
 
+def test_a_parameter_that_is_a_python_number_becomes_an_array() -> None:
+    model = Node()
+    model.gain = ParamState(2.0)
+    Optimizer(model, optax.sgd(0.5)).update(model, {"gain": jnp.float32(1.0)})
+    assert float(model.gain.value) == 1.5
+
+
+def test_an_abstract_optimizer_holds_shapes_and_dtypes() -> None:
+    _, optimizer = abstract(lambda: (Net(), Optimizer(Net(), optax.adam, hyperparams={"learning_rate": 1e-3})))
+    found = states(optimizer)
+    assert found["opt_state/0/mu/layers/0"].value == jax.ShapeDtypeStruct((2, 2), jnp.float32)
+    assert found["hyperparams/learning_rate"].value == jax.ShapeDtypeStruct((), jnp.float32)
+
+
 def test_axis_names_of_a_parameter_are_those_of_its_optimizer_state() -> None:
     model = Node()
     model.weight = ParamState(jnp.ones((2, 3)), axes=("embed", "mlp"))
@@ -325,7 +340,9 @@ def unchanged(before: list[jax.Array], *nodes: Any) -> bool:
         (lambda grads: None, r"`grads` lacks bias", 3),
     ],
 )
-def test_gradients_with_other_paths_or_shapes_are_an_error_and_change_nothing(change, match, differences) -> None:
+def test_gradients_with_other_paths_or_shapes_are_an_error_and_change_nothing(
+    change: Callable[[GraphState], Any], match: str, differences: int
+) -> None:
     model = Net()
     optimizer = Optimizer(model, optax.adam(1e-2))
     before = snapshot(model, optimizer)

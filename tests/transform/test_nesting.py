@@ -326,6 +326,7 @@ class TestPlainJax:
         assert results == expected
 
 
+@pytest.mark.no_leak_check("the cache of a plain `jax.jit` holds what its function closed over")
 def test_a_plain_jit_is_right_after_the_transform_that_read_it_first():
     state = gs.State(jnp.float32(2.0))
     inner = jax.jit(lambda x: state.value * x)
@@ -336,6 +337,7 @@ def test_a_plain_jit_is_right_after_the_transform_that_read_it_first():
     assert gs.jit(lambda x: inner(x))(1.0) == 3.0
 
 
+@pytest.mark.no_leak_check("the cache of a plain `jax.jit` holds what its function closed over")
 @pytest.mark.parametrize("transform", [gs.vmap, gs.grad])
 def test_a_value_of_an_eager_trace_is_not_handed_to_a_program_that_jax_caches(transform):
     state = gs.ParamState(jnp.ones(2) if transform is gs.vmap else jnp.float32(2.0))
