@@ -14,7 +14,7 @@ import optax
 
 import graphstate as gs
 
-__all__ = ["MLP", "STEPS", "WAYS"]
+__all__ = ["MLP", "RATE", "STEPS", "WAYS", "WIDTH", "Call", "Params", "example", "loss_of", "params_of"]
 
 WIDTH: Final = 4
 RATE: Final = 1e-6
@@ -38,7 +38,7 @@ class MLP(gs.Node):
         return x
 
 
-def _params(model: MLP) -> Params:
+def params_of(model: MLP) -> Params:
     return [gs.state(layer).to_dict() for layer in model.layers]
 
 
@@ -48,11 +48,11 @@ def _apply(params: Params, x: jax.Array) -> jax.Array:
     return x
 
 
-def _example() -> tuple[jax.Array, jax.Array]:
+def example() -> tuple[jax.Array, jax.Array]:
     return jnp.linspace(-1, 1, WIDTH), jnp.full(WIDTH, 0.5)
 
 
-def _loss(predict: Callable[[jax.Array], jax.Array], x: jax.Array, y: jax.Array) -> jax.Array:
+def loss_of(predict: Callable[[jax.Array], jax.Array], x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.mean((predict(x) - y) ** 2)
 
 
@@ -60,7 +60,7 @@ def _loss(predict: Callable[[jax.Array], jax.Array], x: jax.Array, y: jax.Array)
 
 
 def _forward_pure(depth: int) -> Call:
-    params, (x, _) = _params(MLP(depth)), _example()
+    params, (x, _) = params_of(MLP(depth)), example()
 
     @jax.jit
     def predict(params: Params, x: jax.Array) -> jax.Array:
@@ -70,7 +70,7 @@ def _forward_pure(depth: int) -> Call:
 
 
 def _forward_argument(depth: int) -> Call:
-    model, (x, _) = MLP(depth), _example()
+    model, (x, _) = MLP(depth), example()
 
     @gs.jit
     def predict(model: MLP, x: jax.Array) -> jax.Array:
@@ -80,7 +80,7 @@ def _forward_argument(depth: int) -> Call:
 
 
 def _forward_closed_over(depth: int) -> Call:
-    model, (x, _) = MLP(depth), _example()
+    model, (x, _) = MLP(depth), example()
 
     @gs.jit
     def predict(x: jax.Array) -> jax.Array:
@@ -93,11 +93,11 @@ def _forward_closed_over(depth: int) -> Call:
 
 
 def _descent_pure(depth: int) -> Call:
-    params, (x, y) = _params(MLP(depth)), _example()
+    params, (x, y) = params_of(MLP(depth)), example()
 
     @jax.jit
     def step(params: Params, x: jax.Array, y: jax.Array) -> tuple[Params, jax.Array]:
-        loss, grads = jax.value_and_grad(lambda params: _loss(lambda x: _apply(params, x), x, y))(params)
+        loss, grads = jax.value_and_grad(lambda params: loss_of(lambda x: _apply(params, x), x, y))(params)
         return jax.tree.map(lambda param, grad: param - RATE * grad, params, grads), loss
 
     def call() -> jax.Array:
@@ -109,11 +109,11 @@ def _descent_pure(depth: int) -> Call:
 
 
 def _descent_argument(depth: int) -> Call:
-    model, (x, y) = MLP(depth), _example()
+    model, (x, y) = MLP(depth), example()
 
     @gs.jit
     def step(model: MLP, x: jax.Array, y: jax.Array) -> jax.Array:
-        loss, grads = gs.value_and_grad(_loss)(model, x, y)
+        loss, grads = gs.value_and_grad(loss_of)(model, x, y)
         for path, param in gs.states(model, gs.ParamState).items():
             param.value -= RATE * grads[path]
         return loss
@@ -122,12 +122,12 @@ def _descent_argument(depth: int) -> Call:
 
 
 def _descent_closed_over(depth: int) -> Call:
-    model, (x, y) = MLP(depth), _example()
+    model, (x, y) = MLP(depth), example()
 
     @gs.jit
     def step(x: jax.Array, y: jax.Array) -> jax.Array:
         params = gs.states(model, gs.ParamState)
-        loss, grads = gs.value_and_grad(lambda: _loss(model, x, y), states=params)()
+        loss, grads = gs.value_and_grad(lambda: loss_of(model, x, y), states=params)()
         for path, param in params.items():
             param.value -= RATE * grads[path]
         return loss
@@ -139,13 +139,13 @@ def _descent_closed_over(depth: int) -> Call:
 
 
 def _adam_pure(depth: int) -> Call:
-    params, (x, y) = _params(MLP(depth)), _example()
+    params, (x, y) = params_of(MLP(depth)), example()
     adam = optax.adam(RATE)
     kept = adam.init(params)
 
     @jax.jit
     def step(params: Params, kept: Any, x: jax.Array, y: jax.Array) -> tuple[Params, Any, jax.Array]:
-        loss, grads = jax.value_and_grad(lambda params: _loss(lambda x: _apply(params, x), x, y))(params)
+        loss, grads = jax.value_and_grad(lambda params: loss_of(lambda x: _apply(params, x), x, y))(params)
         changes, kept = adam.update(grads, kept, params)
         return optax.apply_updates(params, changes), kept, loss
 
@@ -158,12 +158,12 @@ def _adam_pure(depth: int) -> Call:
 
 
 def _adam_argument(depth: int) -> Call:
-    model, (x, y) = MLP(depth), _example()
+    model, (x, y) = MLP(depth), example()
     optimizer = gs.optim.Optimizer(model, optax.adam(RATE))
 
     @gs.jit
     def step(model: MLP, optimizer: gs.optim.Optimizer, x: jax.Array, y: jax.Array) -> jax.Array:
-        loss, grads = gs.value_and_grad(_loss)(model, x, y)
+        loss, grads = gs.value_and_grad(loss_of)(model, x, y)
         optimizer.update(model, grads)
         return loss
 
@@ -171,13 +171,13 @@ def _adam_argument(depth: int) -> Call:
 
 
 def _adam_closed_over(depth: int) -> Call:
-    model, (x, y) = MLP(depth), _example()
+    model, (x, y) = MLP(depth), example()
     optimizer = gs.optim.Optimizer(model, optax.adam(RATE))
 
     @gs.jit
     def step(x: jax.Array, y: jax.Array) -> jax.Array:
         params = gs.states(model, gs.ParamState)
-        loss, grads = gs.value_and_grad(lambda: _loss(model, x, y), states=params)()
+        loss, grads = gs.value_and_grad(lambda: loss_of(model, x, y), states=params)()
         optimizer.update(model, grads)
         return loss
 

@@ -18,7 +18,9 @@ from typing import Any
 import jax
 from jax._src import config as _config  # see above
 from jax._src import core as _core  # see above
-from jax._src.array import ArrayImpl as ArrayImpl  # the exact type of a concrete array: `type(x) is ArrayImpl` costs 30 ns
+from jax._src.array import (
+    ArrayImpl as ArrayImpl,
+)  # the exact type of a concrete array: `type(x) is ArrayImpl` costs 30 ns
 from jax._src.interpreters.partial_eval import DynamicJaxprTrace as _DynamicJaxprTrace
 from jax.extend import core as _extend
 
@@ -36,7 +38,7 @@ def current_trace() -> Trace:
 
 def set_trace(trace: Trace) -> AbstractContextManager[None]:
     """A block whose operations are recorded in `trace`."""
-    return _extend.set_current_trace(trace)  # type: ignore[no-any-return, no-untyped-call]
+    return _extend.set_current_trace(trace)
 
 
 def enclosing_traces(trace: Trace) -> Iterator[Trace]:

@@ -13,20 +13,33 @@ from graphstate.graph._attributes import is_graph_object
 from graphstate.graph._flatten import flatten
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._heads import DictHead, ListHead, NodeHead, StateHead
-from graphstate.graph._path import write_path
+from graphstate.graph._path import shorten_path
 from graphstate.graph._state import State
 
 from ._plan import Plan, plan_of
 
-__all__ = ["Arguments", "Joint", "Shape", "argument_names", "function_name", "gather", "is_array_like", "make_shape", "shown", "target_names"]
+__all__ = [
+    "Arguments",
+    "Joint",
+    "Shape",
+    "argument_names",
+    "function_name",
+    "gather",
+    "is_array_like",
+    "make_shape",
+    "shown",
+    "target_names",
+]
 
 _ARRAY_TYPES = (jax.Array, np.ndarray, np.generic, bool, int, float, complex, jax.ShapeDtypeStruct)
 
 
 def is_array_like(value: Any) -> bool:
     """Whether JAX takes `value` as an array."""
-    return isinstance(value, _ARRAY_TYPES) or hasattr(value, "__jax_array__") or (
-        hasattr(value, "shape") and hasattr(value, "dtype")
+    return (
+        isinstance(value, _ARRAY_TYPES)
+        or hasattr(value, "__jax_array__")
+        or (hasattr(value, "shape") and hasattr(value, "dtype"))
     )
 
 
@@ -85,7 +98,9 @@ class Joint:
 def _fresh_leaves(root: Any, plan: Plan, met: set[int]) -> tuple[int, ...] | None:
     """Which leaves of a plan are not reached through objects that were `met`, which this plan's then join."""
     objects, graphdef = plan.objects(root), plan.graphdef
-    fresh = tuple(index for index, place in enumerate(graphdef.leaves) if id(objects[_owner(graphdef, place)]) not in met)
+    fresh = tuple(
+        index for index, place in enumerate(graphdef.leaves) if id(objects[_owner(graphdef, place)]) not in met
+    )
     met.update(id(item) for item, head in zip(objects, graphdef.heads, strict=True) if isinstance(head, _IDENTICAL))
     return None if len(fresh) == len(plan.leaves) else fresh
 
@@ -206,10 +221,7 @@ def argument_names(treedef: Any, function: Callable[..., Any]) -> list[str]:
     names = []
     for path, _ in jax.tree_util.tree_leaves_with_path(marks):
         first, inner = path[1], path[2:]
-        if path[0].idx == 1:
-            name = str(first.key)
-        else:
-            name = _positional_name(parameters, first.idx)
+        name = str(first.key) if path[0].idx == 1 else _positional_name(parameters, first.idx)
         names.append(name + jax.tree_util.keystr(inner))
     return names
 
@@ -241,6 +253,5 @@ def target_names(arguments: Arguments, function: Callable[..., Any]) -> list[str
             label, inner = labels[0], path
         else:
             label, inner = labels[int(path[0])], path[1:]
-        found.append(f"{label}.{write_path(inner)}" if inner else label)
+        found.append(f"{label}.{shorten_path(inner)}" if inner else label)
     return found
-

@@ -11,7 +11,7 @@ from graphstate.errors import AliasError, AxisError, some_of
 from graphstate.graph._axes import StateAxes
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._layout import record_of
-from graphstate.graph._path import Path, write_path
+from graphstate.graph._path import Path, shorten_path
 from graphstate.graph._state import State
 
 from ._arguments import Arguments, argument_names, function_name
@@ -20,7 +20,7 @@ from ._plan import Plan
 __all__ = ["Axis", "argument_axes", "axis_of_leaf", "check_axis", "lane_count", "result_axes", "target_axes"]
 
 Axis: TypeAlias = int | None
-Spec: TypeAlias = int | None | StateAxes
+Spec: TypeAlias = int | StateAxes | None
 
 
 def argument_axes(in_axes: Any, arguments: Arguments, function: Callable[..., Any]) -> list[Spec]:
@@ -35,7 +35,8 @@ def argument_axes(in_axes: Any, arguments: Arguments, function: Callable[..., An
         in_axes = tuple(in_axes)
     if type(in_axes) is tuple and len(in_axes) != count:
         raise AxisError(
-            f"`in_axes` must have an entry for each of the {count} positional arguments of `{function_name(function)}`, but it has "
+            f"`in_axes` must have an entry for each of the {count} positional arguments of "
+            f"`{function_name(function)}`, but it has "
             f"{len(in_axes)}: {in_axes!r}. Keyword arguments need none: they are mapped over axis 0."
         )
     return _spread(arguments.shape.treedef, (in_axes, 0), "in_axes", in_axes)
@@ -57,13 +58,19 @@ def _spread(treedef: Any, prefix: Any, name: str, given: Any) -> list[Spec]:
         marks = jax.tree.unflatten(treedef, ["*"] * treedef.num_leaves)
         shape = marks[0] if name == "in_axes" else marks
         raise AxisError(
-            f"`{name}` must be a prefix of the {'arguments' if name == 'in_axes' else 'result'} (ints, None and StateAxes, where "
+            f"`{name}` must be a prefix of the {'arguments' if name == 'in_axes' else 'result'} (ints, None and "
+            "StateAxes, where "
             f"these have leaves or subtrees), but it is {given!r}, and they are {shape!r}. A Node is one leaf."
         ) from None
     for axis in found:
-        if axis is not None and not isinstance(axis, StateAxes) and (isinstance(axis, bool) or not isinstance(axis, int)):
+        if (
+            axis is not None
+            and not isinstance(axis, StateAxes)
+            and (isinstance(axis, bool) or not isinstance(axis, int))
+        ):
             raise AxisError(
-                f"`{name}` holds ints, None and StateAxes, but one of its leaves is {axis!r} of type {type(axis).__name__}. "
+                f"`{name}` holds ints, None and StateAxes, but one of its leaves is {axis!r} of type "
+                f"{type(axis).__name__}. "
                 "To choose by filter write `StateAxes({filter: axis, ...: None})`."
             )
     return list(found)
@@ -103,7 +110,7 @@ def _axes_of_plan(root: Any, plan: Plan, spec: Spec, name: str) -> dict[Any, tup
     graphdef = plan.graphdef
     for key, place, leaf in zip(_leaf_keys(root, plan), graphdef.leaves, plan.leaves, strict=True):
         for path, axis in axis_of_leaf(spec, graphdef, place, leaf).items():
-            label = f"{name}.{write_path(path)}" if path else name
+            label = f"{name}.{shorten_path(path)}" if path else name
             known = found.setdefault(key, (label, axis))
             if known[1] != axis:
                 raise _two_axes(known, (label, axis))
@@ -142,16 +149,21 @@ def check_axis(name: str, value: Any, axis: int) -> int:
         shape = np.shape(leaf)
         if not -len(shape) <= axis < len(shape):
             raise AxisError(
-                f"`{name}` is mapped at axis {axis}, but its shape is {shape}. Choose another axis, or leave it unmapped (None); "
+                f"`{name}` is mapped at axis {axis}, but its shape is {shape}. Choose another axis, or leave it "
+                "unmapped (None); "
                 "`StateAxes({filter: axis, ...: None})` chooses for each State of a Node."
             )
         sizes.add(shape[axis])
     if len(sizes) > 1:
-        raise AxisError(f"`{name}` is mapped at axis {axis}, but its arrays have different sizes there: {sorted(sizes)}.")
+        raise AxisError(
+            f"`{name}` is mapped at axis {axis}, but its arrays have different sizes there: {sorted(sizes)}."
+        )
     return sizes.pop() if sizes else -1
 
 
-def lane_count(mapped: Sequence[tuple[str, Any, int]], axis_size: int | None, transform: str, size_name: str = "axis_size") -> int:
+def lane_count(
+    mapped: Sequence[tuple[str, Any, int]], axis_size: int | None, transform: str, size_name: str = "axis_size"
+) -> int:
     """The one number of lanes of all mapped values.
 
     Raises:
@@ -169,9 +181,11 @@ def lane_count(mapped: Sequence[tuple[str, Any, int]], axis_size: int | None, tr
     if not sizes:
         raise AxisError(
             f"`{transform}` needs something to map over, but no argument and no State has an axis. "
-            "Give `in_axes` an axis, map closed-over States with `state_in_axes`, or say how many lanes with `axis_size`."
+            "Give `in_axes` an axis, map closed-over States with `state_in_axes`, or say how many lanes with "
+            "`axis_size`."
         )
     lines = [line for size in sorted(sizes) for line in sizes[size][:2]]
-    raise AxisError(f"`{transform}` maps over one number of lanes, but it was given {len(sizes)} different ones:\n{some_of(lines, shown=6)}")
-
-
+    raise AxisError(
+        f"`{transform}` maps over one number of lanes, but it was given {len(sizes)} different "
+        f"ones:\n{some_of(lines, shown=6)}"
+    )

@@ -15,8 +15,8 @@ import jax
 
 from graphstate._trace import Frame, check_in_place, commit, pack, unpack
 from graphstate.errors import StateTypeError
-from graphstate.graph._flatten import Flat, flatten_within, unflatten
 from graphstate.graph._attributes import cached_properties, is_graph_object
+from graphstate.graph._flatten import Flat, flatten_within, unflatten
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._heads import ArrayHead, DictHead, ListHead, NodeHead, StateHead
 from graphstate.graph._node import Node
@@ -26,7 +26,7 @@ from graphstate.graph._state import State
 from ._arguments import Arguments, is_array_like
 from ._watch import cached_property_filled
 
-__all__ = ["Departure", "Fresh", "Inside", "Leaving", "arrive", "enter", "leave"]
+__all__ = ["Departure", "Inside", "Leaving", "arrive", "check_containers", "enter", "leave", "not_an_array"]
 
 
 class Inside:
@@ -131,20 +131,12 @@ _ARRAY: Final = FromValues()
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
-    """A State or array of the graph that comes out that was not in the graph that came in."""
-
-    place: int
-
-
-@dataclass(frozen=True, slots=True)
 class Restructuring:
     """How the graph of the arguments and the results is built outside.
 
     Attributes:
         graphdef: the structure; its root is the tuple of the arguments' roots and the results' graph objects.
         origins: for each place that has one, the place of the same object in the graph that came in.
-        kept_arrays: for each array that came in and is still there, its place and where it came from.
         outside: weak references to objects of the caller's, by place.
         fresh: the places whose values leave through JAX.
     """
@@ -223,7 +215,8 @@ def leave(frame: Frame, inside: Inside, result: Any, transform: str) -> Leaving:
         written, values = (*written, *arrays), [*values, *arrays.values()]
     roots = {id(root): number for number, root in reversed(list(enumerate(inside.roots)))}
     sources = [_source(leaf, out, count + position, roots) for position, leaf in enumerate(objects)]
-    restructuring, fresh = None, []
+    restructuring: Restructuring | None = None
+    fresh: list[Any] = []
     if not unchanged or any(isinstance(source, FromGraph) for source in sources):
         restructuring, fresh = _restructure(inside, out)
     following = iter(sources)
@@ -244,12 +237,20 @@ class Out:
 
 def flatten_inside(frame: Frame, roots: tuple[Any, ...]) -> Out:
     """Walks what was born in the trace of `frame`, and stops at the caller's own objects."""
+
     def is_outside(value: Any) -> bool:
         if isinstance(value, Node):
             return value._graph_home is not frame.home
         return isinstance(value, State) and value._home is not frame.home
 
     return Out(*flatten_within(roots, is_outside))
+
+
+def check_containers(inside: Inside) -> None:
+    """Raises where a container read from a State of the arguments was changed in place."""
+    for item in inside.objects:
+        if isinstance(item, State):
+            check_in_place(item._held)
 
 
 def _check_cached_properties(inside: Inside) -> None:
@@ -260,7 +261,9 @@ def _check_cached_properties(inside: Inside) -> None:
 
 def _written(inside: Inside) -> tuple[tuple[int, ...], list[Any]]:
     numbers, values = [], []
-    for number, (place, before) in enumerate(zip(inside.graphdef.leaves if inside.roots else (), inside.initial, strict=True)):
+    for number, (place, before) in enumerate(
+        zip(inside.graphdef.leaves if inside.roots else (), inside.initial, strict=True)
+    ):
         state = inside.objects[place]
         if not isinstance(state, State):
             continue
@@ -296,7 +299,7 @@ def _is_unchanged(inside: Inside, out: Out) -> bool:
 
 
 def _shift(inside: Inside) -> int:
-    """How places were renumbered: what comes out starts with the tuple of all roots, what came in only if there were several."""
+    """How places were renumbered: what comes out starts with the tuple of roots, what came in only if there were several."""
     return 0 if len(inside.roots) > 1 else 1
 
 
@@ -306,7 +309,8 @@ def _replaced_arrays(inside: Inside, out: Out) -> dict[int, Any]:
     return {
         number: out.flat.objects[place + shift]
         for number, place in enumerate(inside.graphdef.leaves if inside.roots else ())
-        if isinstance(inside.graphdef.heads[place], ArrayHead) and out.flat.objects[place + shift] is not inside.objects[place]
+        if isinstance(inside.graphdef.heads[place], ArrayHead)
+        and out.flat.objects[place + shift] is not inside.objects[place]
     }
 
 
@@ -331,9 +335,9 @@ def _restructure(inside: Inside, out: Out) -> tuple[Restructuring, list[Any]]:
         known = origin.get(id(item))
         if place in out.outside:
             continue
-        if isinstance(head, _ORIGINAL) and known is not None:
-            origins.append((place, known))
-        elif isinstance(head, ArrayHead) and known is not None and id(item) in arrays:
+        if (isinstance(head, _ORIGINAL) and known is not None) or (
+            isinstance(head, ArrayHead) and known is not None and id(item) in arrays
+        ):
             origins.append((place, known))
         elif isinstance(head, StateHead):
             fresh.append(place)
@@ -341,7 +345,9 @@ def _restructure(inside: Inside, out: Out) -> tuple[Restructuring, list[Any]]:
         elif isinstance(head, ArrayHead):
             fresh.append(place)
             values.append(item)
-    return Restructuring(graphdef, tuple(origins), tuple((place, weakref.ref(item)) for place, item in out.outside.items()), tuple(fresh)), values
+    return Restructuring(
+        graphdef, tuple(origins), tuple((place, weakref.ref(item)) for place, item in out.outside.items()), tuple(fresh)
+    ), values
 
 
 def not_an_array(result: Any, transform: str) -> StateTypeError:
@@ -349,8 +355,10 @@ def not_an_array(result: Any, transform: str) -> StateTypeError:
         if not is_graph_object(leaf) and not is_array_like(leaf):
             where = jax.tree_util.keystr(path)
             return StateTypeError(
-                f"A function transformed by `{transform}` returns Nodes, States and pytrees of arrays, but its result{where and f' at {where}'} "
-                f"is {str(leaf)[:60]!r} of type {type(leaf).__name__}. Return it from outside of the transform, or keep it as a static attribute of a Node."
+                f"A function transformed by `{transform}` returns Nodes, States and pytrees of arrays, but its "
+                f"result{where and f' at {where}'} "
+                f"is {str(leaf)[:60]!r} of type {type(leaf).__name__}. Return it from outside of the transform, or "
+                "keep it as a static attribute of a Node."
             )
     raise AssertionError
 
@@ -370,7 +378,9 @@ def arrive(
     if departure.written:
         replaced = list(zip(departure.written, written, strict=True))
         commit([(targets[number], pack(value)) for number, value in replaced if isinstance(targets[number], State)])
-        _replace_arrays(arguments, {number: value for number, value in replaced if not isinstance(targets[number], State)})
+        _replace_arrays(
+            arguments, {number: value for number, value in replaced if not isinstance(targets[number], State)}
+        )
     if departure.restructuring is None and departure.only_arrays:
         return jax.tree.unflatten(departure.treedef, results)
     objects = [] if departure.restructuring is None else _rebuild(departure.restructuring, arguments, fresh)
@@ -412,4 +422,3 @@ def _rebuild(restructuring: Restructuring, arguments: Arguments, fresh: Sequence
         for place in graphdef.leaves
     ]
     return unflatten(graphdef, leaf_values, existing=existing)
-

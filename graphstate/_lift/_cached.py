@@ -99,9 +99,15 @@ class CachedFunction(Lifted):
             if match is None:
                 return self._first_run(token, watch, statics, leaves, treedef, plans)
             entry = match.entry
-            if local.frame is None and entry is not None and not entry.draws and current_trace() is EVAL:
-                if entry.revision == match.revision and entry.holds():
-                    return _call(entry, match, leaves, plans)
+            if (
+                entry is not None
+                and local.frame is None
+                and current_trace() is EVAL
+                and not entry.draws
+                and entry.revision == match.revision
+                and entry.holds()
+            ):
+                return _call(entry, match, leaves, plans)
             return self._run(match, watch, statics, leaves, plans)
         except (Again, Gone):
             return self._run(match, watch, statics, leaves, plans)  # type: ignore[arg-type]
@@ -302,5 +308,3 @@ def _pass_on(entry: Entry) -> None:
 def _shorten(table: dict[Any, Any]) -> None:
     while len(table) > _LIMIT:
         del table[next(iter(table))]
-
-

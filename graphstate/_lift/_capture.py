@@ -99,7 +99,9 @@ class Program(NamedTuple):
 
     def run(self, inputs: Sequence[Any], captured: Sequence[Any]) -> Any:
         """The outputs, recorded in the current trace."""
-        return jax.tree.unflatten(self.treedef, run_jaxpr(self.jaxpr, [*jax.tree.leaves(inputs), *jax.tree.leaves(captured)]))
+        return jax.tree.unflatten(
+            self.treedef, run_jaxpr(self.jaxpr, [*jax.tree.leaves(inputs), *jax.tree.leaves(captured)])
+        )
 
 
 def trace_program(frame: CaptureFrame, body: Callable[..., tuple[Any, Any]], *inputs: Any) -> Program:
@@ -130,15 +132,14 @@ def unread_inputs(jaxpr: Any, inputs: Sequence[Any], *, carried: bool) -> list[b
     used = collections.Counter(id(var) for eqn in jaxpr.jaxpr.eqns for var in eqn.invars)
     used.update(id(var) for var in jaxpr.jaxpr.outvars)
     variables = iter(jaxpr.jaxpr.invars)
+    structures: list[Any] = [jax.tree.structure(value) for value in inputs]
     return [
-        max([used[id(next(variables))] for _ in range(jax.tree.structure(value).num_leaves)], default=0) <= carried
-        for value in inputs
+        max([used[id(next(variables))] for _ in range(treedef.num_leaves)], default=0) <= carried
+        for treedef in structures
     ]
 
 
 def read_source(source: Source, lookup: Callable[[str], Any]) -> Any:
     """The value of a source where the caller runs."""
-    cell = source.cell() if source.setting is None else lookup(source.setting)
+    cell: Any = source.cell() if source.setting is None else lookup(source.setting)
     return unpack(outer_value(cell))
-
-

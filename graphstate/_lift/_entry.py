@@ -141,10 +141,7 @@ class Entry:
                 if not self._settings_hold():
                     return False
                 self._stamp = stamp
-        for watch in self.watches:
-            if not watch.is_current():
-                return False
-        return True
+        return not self.watches or all(map(Watch.is_current, self.watches))
 
     def _settings_hold(self) -> bool:
         for name, key in self.settings.items():
@@ -202,7 +199,7 @@ class Entry:
             self.revision += 1
 
     def _grouped(self) -> Any:
-        """The sources by the closed-over Node that holds them, whose plan keeps them at hand; then all others."""
+        """The sources by the closed-over Node whose plan keeps them at hand; then all others."""
         left = {source.key: source for source in self.sources}
         for ref in self._roots:
             root = ref()
@@ -221,7 +218,7 @@ class Entry:
 
     def _trace(self, values: list[Any], captured: list[Any], arrays: list[Any]) -> Returned:
         """What `jax.jit` traces: the program of the user's function, for these types."""
-        if jax.config.jax_disable_jit:
+        if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
             raise RunEagerly
         leaves, treedef = jax.tree.flatten((values, arrays))
         key = (treedef, tuple(map(jax.typeof, leaves)), trace_context())
@@ -236,9 +233,11 @@ class Entry:
         return Returned(program.note, program.run((values, arrays), inputs))
 
     def _fits(self, program: Program, captured: list[Any]) -> bool:
-        """Whether a kept program takes what is captured now; where inputs are still missing, the next call will tell."""
+        """Whether a kept program takes what is captured now; while inputs are missing, the next call will tell."""
         positions = [self._index.get(source.key, len(captured)) for source in program.sources]
-        return any(position >= len(captured) for position in positions) or program.fits([captured[each] for each in positions])
+        return any(position >= len(captured) for position in positions) or program.fits(
+            [captured[each] for each in positions]
+        )
 
     def _capture(self, key: Hashable, values: list[Any], arrays: list[Any]) -> Program:
         assert calling.arguments is not None
@@ -253,6 +252,7 @@ class Entry:
                 result = owner.run_user(self.statics, args, kwargs)
             leaving = leave(frame, inside, result, owner.transform)
             departure, slots = leaving.departure, frame.written()
+            watch.check_one_way(arguments.objects(), not departure.is_same, owner.transform)
             outer = [unpack(slot.value) for slot in slots]
             written = [arguments.targets[number] for number in departure.written]
             aliases = {
@@ -269,7 +269,9 @@ class Entry:
                 and all(isinstance(value, jax.Array) for value in (*leaving.written, *outer))
             )
             note = Note(departure, tuple(weakref.ref(slot.cell) for slot in slots), is_simple)
-            results = jax.tree.unflatten(departure.treedef, leaving.results) if departure.only_arrays else leaving.results
+            results = (
+                jax.tree.unflatten(departure.treedef, leaving.results) if departure.only_arrays else leaving.results
+            )
             return (results, leaving.written, leaving.fresh, outer), note
 
         program = trace_program(frame, body, values, arrays)
@@ -301,15 +303,18 @@ class Entry:
         self.settings.update((name, StaticKey(value)) for name, value in frame.settings.items())
         self.array_settings |= frozenset(frame.setting_cells.values())
         self.alias_reads.update(aliases)
-        self.watches += [each for each in frame.watches if each is not watch and not self._watched.issuperset(each.functions)]
+        self.watches += [
+            each for each in frame.watches if each is not watch and not self._watched.issuperset(each.functions)
+        ]
         methods.forgive(self.owner.changed_by_itself)
         if methods.functions:
-            self.watches.append(methods if methods.is_current() else Watch(methods.functions.values(), self.owner.changed_by_itself))
+            self.watches.append(
+                methods if methods.is_current() else Watch(methods.functions.values(), self.owner.changed_by_itself)
+            )
         self.revision += 1
         if draws and not self.draws:
             self.draws = True
             raise Again
-
 
     def _watch_methods(self, arguments: Arguments) -> Watch:
         """What the methods of the arguments' Nodes depend on."""

@@ -17,7 +17,7 @@ from graphstate.graph._attributes import is_graph_object
 from graphstate.graph._graphstate import GraphState
 from graphstate.graph._layout import Layout, layout_of, partition
 from graphstate.graph._mapping import PathMapping
-from graphstate.graph._path import write_path
+from graphstate.graph._path import shorten_path
 from graphstate.graph._state import State
 
 from ._arguments import Arguments, argument_names, function_name
@@ -30,11 +30,11 @@ class _Part(NamedTuple):
     """One leaf of what is differentiated: how its gradient is built from the next values.
 
     Attributes:
-        count: how many values it takes.
+        size: how many values it takes.
         layout: the layout of a GraphState; None for one value.
     """
 
-    count: int
+    size: int
     layout: Layout | None
 
 
@@ -64,7 +64,9 @@ class Selection:
         self._spots: dict[int, int] = {}
         self._cells: list[tuple[State, int]] = []
         self._names: list[str] = []
-        self._numbers = {id(target): number for number, target in enumerate(arguments.targets) if isinstance(target, State)}
+        self._numbers = {
+            id(target): number for number, target in enumerate(arguments.targets) if isinstance(target, State)
+        }
         structures = []
         if states is not None:
             structures.append(self._select_states(states, wrt))
@@ -77,11 +79,13 @@ class Selection:
 
     def _select_arguments(self, argnums: int | Sequence[int], wrt: Filter) -> Any:
         args_treedef, _ = jax.tree_util.treedef_children(self.arguments.shape.treedef)
-        treedefs = jax.tree_util.treedef_children(args_treedef)
+        treedefs: list[Any] = jax.tree_util.treedef_children(args_treedef)
         starts = [0]
         for treedef in treedefs:
             starts.append(starts[-1] + treedef.num_leaves)
-        chosen = [self._number(argnum, len(treedefs)) for argnum in ((argnums,) if isinstance(argnums, int) else argnums)]
+        chosen = [
+            self._number(argnum, len(treedefs)) for argnum in ((argnums,) if isinstance(argnums, int) else argnums)
+        ]
         names = argument_names(self.arguments.shape.treedef, self.function)
         for argument in chosen:
             before = len(self.values)
@@ -90,7 +94,8 @@ class Selection:
                 self._select_leaf(spot, names[spot], wrt)
             if len(self.values) == before and any(is_graph_object(self.arguments.leaves[spot]) for spot in spots):
                 raise FilterError(
-                    f"`{self.transform}` differentiates the States that `wrt` selects, but wrt={_show_filter(wrt)} selects none in argument "
+                    f"`{self.transform}` differentiates the States that `wrt` selects, but wrt={_show_filter(wrt)} "
+                    "selects none in argument "
                     f"{argument} of `{function_name(self.function)}`. Pass another `wrt`, or other `argnums`."
                 )
         structures = [treedefs[argument] for argument in chosen]
@@ -99,7 +104,8 @@ class Selection:
     def _number(self, argnum: int, count: int) -> int:
         if not -count <= argnum < count:
             raise AxisError(
-                f"`argnums` is {argnum}, but `{function_name(self.function)}` was called with {count} positional arguments. "
+                f"`argnums` is {argnum}, but `{function_name(self.function)}` was called with {count} positional "
+                "arguments. "
                 "Differentiate States of the closure with `states=`."
             )
         return argnum % count
@@ -119,7 +125,7 @@ class Selection:
             (indices,) = partition(layout, plan.leaves, [wrt])
             indices = [index for index in indices if isinstance(plan.leaves[index], State)]
             for index in indices:
-                self._add_state(plan.leaves[index], f"{name}.{write_path(layout.path(index))}")
+                self._add_state(plan.leaves[index], f"{name}.{shorten_path(layout.path(index))}")
             self._parts.append(_Part(len(indices), layout.select(indices)))
 
     def _select_states(self, states: Any, wrt: Filter) -> Any:
@@ -128,25 +134,30 @@ class Selection:
             if isinstance(leaf, PathMapping):
                 layout = leaf.layout
                 for index, state in enumerate(leaf.values()):
-                    self._add_state(state, f"states[{write_path(layout.path(index))!r}]")
+                    self._add_state(state, f"states[{shorten_path(layout.path(index))!r}]")
                 self._parts.append(_Part(len(leaf), layout))
             elif isinstance(leaf, State):
                 self._add_state(leaf, "states")
                 self._parts.append(_Part(1, None))
             else:
                 raise StateTypeError(
-                    f"`states` of `{self.transform}` is a State, or a pytree or mapping of States, but a leaf of it is {str(leaf)[:60]!r} of "
-                    f"type {type(leaf).__name__}. For a Node write `states=gs.states(node, gs.ParamState)`, or pass it as an argument."
+                    f"`states` of `{self.transform}` is a State, or a pytree or mapping of States, but a leaf of it "
+                    f"is {str(leaf)[:60]!r} of "
+                    f"type {type(leaf).__name__}. For a Node write `states=gs.states(node, gs.ParamState)`, or pass "
+                    "it as an argument."
                 )
         if not self.values:
-            raise FilterError(f"`states` of `{self.transform}` holds no State. Select some, as with `model.states(gs.ParamState)`.")
+            raise FilterError(
+                f"`states` of `{self.transform}` holds no State. Select some, as with `model.states(gs.ParamState)`."
+            )
         return treedef
 
     def _add_state(self, state: State, name: str) -> None:
         for other, index in self._cells:
             if other is state:
                 raise AliasError(
-                    f"A State is differentiated once, but `{self._names[index]}` and `{name}` are the same State: the gradient would be "
+                    f"A State is differentiated once, but `{self._names[index]}` and `{name}` are the same State: "
+                    "the gradient would be "
                     "divided between two places. Leave it out of one of them (`wrt`, `argnums`, `states`)."
                 )
         self._cells.append((state, len(self.values)))
@@ -177,7 +188,8 @@ class Selection:
         for number, index in self._targets.items():
             targets[number] = values[index]
         arrays = [
-            values[self._spots[spot]] if spot in self._spots else self.arguments.leaves[spot] for spot in self.arguments.shape.rest
+            values[self._spots[spot]] if spot in self._spots else self.arguments.leaves[spot]
+            for spot in self.arguments.shape.rest
         ]
         return targets, arrays
 
@@ -197,12 +209,10 @@ class Selection:
     def _built(self, gradients: Sequence[Any]) -> Iterator[Any]:
         start = 0
         for part in self._parts:
-            values = gradients[start : start + part.count]
-            start += part.count
+            values = gradients[start : start + part.size]
+            start += part.size
             yield values[0] if part.layout is None else GraphState._make(part.layout, values)
 
 
 def _show_filter(wrt: Filter) -> str:
     return wrt.__name__ if isinstance(wrt, type) else repr(wrt)
-
-

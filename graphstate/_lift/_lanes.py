@@ -58,7 +58,8 @@ class LaneStream(Packed):
         if self._key is None:
             outer = self._outer.unread() if isinstance(self._outer, LaneStream) else unpack(self._outer)
             self._new, self._key = self._frame.split(outer)
-        return self._key
+        key: jax.Array = self._key
+        return key
 
     def copied(self) -> "LaneStream":
         """Itself: a key is no container, and stays unread."""
@@ -107,7 +108,7 @@ class LaneFrame(Frame):
 
     @property
     def is_direct(self) -> bool:
-        """Whether the lanes run right in the trace of the caller, so that what they share can be handed to it as it is."""
+        """Whether the lanes run right in the trace of the caller, which can be handed what they share as it is."""
         return next(iter(enclosing_traces(getattr(self.trace, "parent_trace", None))), EVAL) is self.outer
 
     def entering(self, cell: Cell, held: Any) -> Any:
@@ -131,7 +132,8 @@ class LaneFrame(Frame):
         size = check_axis(describe(cell), value, axis)
         if size not in (-1, self.lanes):
             raise AxisError(
-                f"{describe(cell)} is mapped at axis {axis} by `state_in_axes`, where it has {size} lanes, but the map has {self.lanes}."
+                f"{describe(cell)} is mapped at axis {axis} by `state_in_axes`, where it has {size} lanes, but the "
+                f"map has {self.lanes}."
             )
 
     def depends_on_lane(self, value: Any) -> bool:
@@ -148,20 +150,22 @@ class LaneFrame(Frame):
     def grown(self, where: str) -> BatchAxisError:
         """The error for a State that is read, written, and mapped on the way out only."""
         return BatchAxisError(
-            f"{where} is mapped by `state_out_axes` only, but it was also read: each call would give it a further axis. "
+            f"{where} is mapped by `state_out_axes` only, but it was also read: each call would give it a further "
+            "axis. "
             "Give it the same axis in `state_in_axes`."
         )
 
     def batched(self, where: str) -> BatchAxisError:
         """The error for a lane-dependent value in a State that is not mapped."""
         return BatchAxisError(
-            f"{where} is not mapped, but a value that depends on the lane was written to it: one State cannot hold the values of "
-            f"{self.lanes} lanes. Map it (`in_axes` or `StateAxes` for an argument, `state_in_axes`, or `state_out_axes` if it is only "
+            f"{where} is not mapped, but a value that depends on the lane was written to it: one State cannot hold "
+            "the values of "
+            f"{self.lanes} lanes. Map it (`in_axes` or `StateAxes` for an argument, `state_in_axes`, or "
+            "`state_out_axes` if it is only "
             "written, for a State of the closure), or reduce the value first (`jax.lax.pmean(value, axis_name)`)."
         )
 
 
 def _slice(leaf: jax.Array, index: Any, axis: int) -> jax.Array:
-    return jax.lax.dynamic_index_in_dim(leaf, index, axis, keepdims=False)
-
-
+    part: jax.Array = jax.lax.dynamic_index_in_dim(leaf, index, axis, keepdims=False)
+    return part

@@ -28,8 +28,10 @@ class Lifted:
     def __init__(self, function: Callable[..., Any]) -> None:
         if not callable(function):
             raise StateTypeError(
-                f"`{self.transform}` transforms a function, but it was given {str(function)[:60]!r} of type {type(function).__name__}. "
-                f"As a decorator with parameters write `@graphstate.{self.transform}(...)`, with the parameters by name."
+                f"`{self.transform}` transforms a function, but it was given {str(function)[:60]!r} of type "
+                f"{type(function).__name__}. "
+                f"As a decorator with parameters write `@graphstate.{self.transform}(...)`, with the parameters by "
+                "name."
             )
         self.function = function
         updated = functools.WRAPPER_UPDATES if isinstance(function, types.FunctionType) else ()
@@ -65,5 +67,3 @@ def note_watch(frame: Frame | None, watch: Watch) -> None:
         if watch not in frame.watches:
             frame.watches.append(watch)
         frame = frame.parent
-
-

@@ -57,7 +57,13 @@ class LoopCall:
     """
 
     def __init__(
-        self, function: Callable[..., Any], step: Callable[[Any, Any], Any], init: Any, xs: Any, watch: Watch, transform: str
+        self,
+        function: Callable[..., Any],
+        step: Callable[[Any, Any], Any],
+        init: Any,
+        xs: Any,
+        watch: Watch,
+        transform: str,
     ) -> None:
         self.function = function
         self.step = step
@@ -65,11 +71,12 @@ class LoopCall:
         self.transform = transform
         self.arguments = gather((init, xs), {}, transform, step)
         self.found_types: dict[int, Any] = {}
-        self.init_treedef = jax.tree.structure(init)
+        self.init_treedef: Any = jax.tree.structure(init)
         held = self.arguments.held()
         self.values = [value for value, _ in map(read_lazily, held)]
         self._streams = [stream for _, stream in map(read_lazily, held)]
-        carried = self.init_treedef.num_leaves
+        treedef: Any = self.init_treedef
+        carried = treedef.num_leaves
         shape = self.arguments.shape
         self._carry_roots = sum(spot < carried for spot in shape.spots)
         self._carry_arrays = sum(spot < carried for spot in shape.rest)
@@ -82,12 +89,15 @@ class LoopCall:
     def _targets_of_carry(self) -> set[int]:
         """The numbers of the targets that the carry reaches; none of them may be scanned too."""
         arguments = self.arguments
-        carried = {id(leaf) for plan in arguments.plans[: self._carry_roots] for leaf in plan.leaves if isinstance(leaf, State)}
+        carried = {
+            id(leaf) for plan in arguments.plans[: self._carry_roots] for leaf in plan.leaves if isinstance(leaf, State)
+        }
         for plan in arguments.plans[self._carry_roots :]:
             for leaf in plan.leaves:
                 if id(leaf) in carried:
                     raise AliasError(
-                        f"{describe(leaf)} is reached from the carry of `{self.transform}` and from what it scans: it cannot be carried whole "
+                        f"{describe(leaf)} is reached from the carry of `{self.transform}` and from what it scans: "
+                        "it cannot be carried whole "
                         "and sliced. Clone one of the two, or read it from the closure."
                     )
         count = 0
@@ -141,16 +151,18 @@ class LoopCall:
     def _initial(self, program: Program, values: list[Any], arrays: list[Any]) -> _Carry:
         """What the first step finds."""
         found = [unpack(outer_value(cell)) for cell in program.note.written]
-        return _Carry(values, arrays, [self.found_types.get(id(cell), value) for cell, value in zip(program.note.written, found, strict=True)])
+        return _Carry(
+            values,
+            arrays,
+            [self.found_types.get(id(cell), value) for cell, value in zip(program.note.written, found, strict=True)],
+        )
 
     def _length(self, scanned: list[Any], arrays: list[Any], length: int | None) -> int:
         if length is not None and length < 0:
             raise AxisError(f"`length` of `{self.transform}` is a number of steps, but it is {length}.")
         names = target_names(self.arguments, self.step)
         mapped = [
-            (name, value, 0)
-            for name, value, sliced in zip(names, self.values, self.is_sliced, strict=True)
-            if sliced
+            (name, value, 0) for name, value, sliced in zip(names, self.values, self.is_sliced, strict=True) if sliced
         ]
         mapped += [(f"an array of {self.transform}'s inputs", value, 0) for value in arrays]
         if not mapped and length is None:
@@ -189,37 +201,47 @@ class LoopCall:
     def _check_pair(self, result: Any) -> None:
         if not isinstance(result, tuple) or len(result) != 2:
             raise CarryError(
-                f"The function of `{self.transform}` returns the pair (carry, output), but `{function_name(self.function)}` returned "
+                f"The function of `{self.transform}` returns the pair (carry, output), but "
+                f"`{function_name(self.function)}` returned "
                 f"{shown(result)}. Return (carry, None) where there is no output."
             )
 
     def _check_structure(self, departure: Departure, carry: Any) -> None:
         if not departure.is_same:
             raise StructureError(
-                f"The structure of a Node was changed inside of `{self.transform}` by `{function_name(self.function)}` (an attribute, a list or a static "
-                "value): a loop is traced once, and each step must find what the step before it left. Change it before or after the loop."
+                f"The structure of a Node was changed inside of `{self.transform}` by "
+                f"`{function_name(self.function)}` (an attribute, a list or a static "
+                "value): a loop is traced once, and each step must find what the step before it left. Change it "
+                "before or after the loop."
             )
-        treedef = jax.tree.structure(carry)
+        treedef: Any = jax.tree.structure(carry)
         if treedef != self.init_treedef:
             raise CarryError(
-                f"The carry of `{self.transform}` keeps its structure from step to step, but it was {self.init_treedef} and "
+                f"The carry of `{self.transform}` keeps its structure from step to step, but it was "
+                f"{self.init_treedef} and "
                 f"`{function_name(self.function)}` returned {treedef}."
             )
         count = treedef.num_leaves
         roots = iter(self._first_roots())
         for spot, source in enumerate(departure.sources[:count]):
             is_object = spot in self.arguments.shape.spots
-            if is_object and source != FromArgument(next(roots)) or not is_object and isinstance(source, FromArgument | FromGraph | FromOutside):
+            if (is_object and source != FromArgument(next(roots))) or (
+                not is_object and isinstance(source, FromArgument | FromGraph | FromOutside)
+            ):
                 raise CarryError(
-                    f"A Node in the carry of `{self.transform}` comes back as the same Node: write to its States in place. "
+                    f"A Node in the carry of `{self.transform}` comes back as the same Node: write to its States in "
+                    "place. "
                     f"`{function_name(self.function)}` returned another one at leaf {spot} of the carry."
                 )
         for source in departure.sources[count:]:
             if isinstance(source, FromArgument | FromOutside) or (
-                isinstance(source, FromGraph) and departure.restructuring is not None and departure.restructuring.is_known(source.place)
+                isinstance(source, FromGraph)
+                and departure.restructuring is not None
+                and departure.restructuring.is_known(source.place)
             ):
                 raise AliasError(
-                    f"A Node that was made outside of `{self.transform}` is among its outputs, which are stacked over the steps, but it is the same "
+                    f"A Node that was made outside of `{self.transform}` is among its outputs, which are stacked "
+                    "over the steps, but it is the same "
                     "object in all of them. Return its values (`graphstate.state(node)`), or make the Node inside."
                 )
 
@@ -227,14 +249,17 @@ class LoopCall:
         for target, sliced in zip(self.arguments.targets, self.is_sliced, strict=True):
             if sliced and id(target) in frame.alias_reads:
                 raise AliasError(
-                    f"{describe(target)} is scanned by `{self.transform}`, so that each step has its slice, and the function reads it from its closure "
+                    f"{describe(target)} is scanned by `{self.transform}`, so that each step has its slice, and the "
+                    "function reads it from its closure "
                     "too, where it is whole. Use the argument only, or clone one of the two."
                 )
 
     def _first_roots(self) -> list[int]:
         """For each graph object of the carry its number, or that of the first that is the same object."""
         roots = self.arguments.roots
-        return [next(number for number, root in enumerate(roots) if root is each) for each in roots[: self._carry_roots]]
+        return [
+            next(number for number, root in enumerate(roots) if root is each) for each in roots[: self._carry_roots]
+        ]
 
     # Types of the carry
 
@@ -254,7 +279,10 @@ class LoopCall:
         for cell in program.note.written:
             name = self.watch.name_of(cell)
             names.append(describe(cell) if name is None else f"`{name}`")
-        before_all, after_all = [*carry.values, *carry.arrays, *carry.found], [*after.values, *after.arrays, *after.found]
+        before_all, after_all = (
+            [*carry.values, *carry.arrays, *carry.found],
+            [*after.values, *after.arrays, *after.found],
+        )
         for name, before, now in zip(names, before_all, after_all, strict=True):
             _check_type(self.transform, name, before, now)
 
@@ -276,7 +304,8 @@ def _slice_type(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def _same_tree(first: Any, second: Any) -> bool:
-    return bool(jax.tree.structure(first) == jax.tree.structure(second))
+    treedef: Any = jax.tree.structure(first)
+    return bool(treedef == jax.tree.structure(second))
 
 
 def _promoted(program: Program, carry: _Carry) -> _Carry | None:
@@ -303,24 +332,28 @@ def _promote(before: Any, after: Any) -> Any:
 def _check_type(transform: str, name: str, before: Any, after: Any) -> None:
     if not _same_tree(before, after):
         raise CarryError(
-            f"{name} is carried by `{transform}` and must keep its structure, but it was {jax.tree.structure(before)} and is "
+            f"{name} is carried by `{transform}` and must keep its structure, but it was "
+            f"{jax.tree.structure(before)} and is "
             f"{jax.tree.structure(after)} after a step."
         )
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         aval = jax.typeof(_promote(old, new))
         if aval.shape != new.shape or aval.dtype != new.dtype:
             raise CarryError(
-                f"{name} is carried by `{transform}` and must keep its shape and dtype, but it was {aval.str_short()} and is "
+                f"{name} is carried by `{transform}` and must keep its shape and dtype, but it was "
+                f"{aval.str_short()} and is "
                 f"{new.str_short()} after a step. Write a value of the same type, or return it as an output."
             )
 
 
 def _like(carry: _Carry, after: _Carry) -> _Carry:
     """The carry after a step, with the weak types of the carry before it."""
-    return jax.tree.map(lambda before, now: lax.convert_element_type(now, before.dtype) if _is_weaker(before, now) else now, carry, after)  # type: ignore[no-any-return]
+    return jax.tree.map(
+        lambda before, now: lax.convert_element_type(now, before.dtype) if _is_weaker(before, now) else now,
+        carry,
+        after,
+    )  # type: ignore[no-any-return]
 
 
 def _is_weaker(before: Any, after: Any) -> bool:
     return bool(jax.typeof(after).weak_type and not jax.typeof(before).weak_type)
-
-

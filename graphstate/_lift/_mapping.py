@@ -18,12 +18,22 @@ from graphstate.graph._axes import StateAxes
 from graphstate.graph._flatten import flatten, state_head_of
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._layout import record_of
-from graphstate.graph._path import show_path, write_path
+from graphstate.graph._path import shorten_path, show_path
 from graphstate.graph._state import State
 
 from ._arguments import Arguments, argument_names, target_names
 from ._axes import Axis, Spec, argument_axes, lane_count, result_axes, target_axes
-from ._boundary import Departure, FromArgument, FromOutside, FromValues, Inside, Leaving, Restructuring, arrive, enter, leave
+from ._boundary import (
+    Departure,
+    FromArgument,
+    FromOutside,
+    FromValues,
+    Leaving,
+    Restructuring,
+    arrive,
+    enter,
+    leave,
+)
 from ._lanes import LaneFrame, is_stream
 from ._traced import name_cells
 from ._watch import Watch
@@ -74,7 +84,9 @@ class MapCall:
         self.values = arguments.held()
         self.axes = [
             None if is_stream(target, value) else axis
-            for target, value, axis in zip(arguments.targets, self.values, target_axes(arguments, self.specs, function), strict=True)
+            for target, value, axis in zip(
+                arguments.targets, self.values, target_axes(arguments, self.specs, function), strict=True
+            )
         ]
         self.closed = self._closed_over()
         self.stacked: list[Any] = []
@@ -88,7 +100,9 @@ class MapCall:
         flat, axes, self._structures = _flatten_mapped(mapped)
         # A map needs an input that has its axis; where there is none, this one stands in.
         body, inputs = self._body(frame), [*flat, np.zeros((lanes, 0), np.bool_)]
-        stacked = options.mapping(body, in_axes=([*axes, 0],), out_axes=0, axis_size=lanes, axis_name=options.axis_name)(inputs)
+        stacked = options.mapping(
+            body, in_axes=([*axes, 0],), out_axes=0, axis_size=lanes, axis_name=options.axis_name
+        )(inputs)
         return self._arrive(frame, stacked)
 
     # Into the lanes
@@ -97,14 +111,17 @@ class MapCall:
         """Name, value and axis of everything that is mapped."""
         names = target_names(self.arguments, self.function)
         found = [
-            (name, unpack(held), axis) for name, held, axis in zip(names, self.values, self.axes, strict=True) if axis is not None
+            (name, unpack(held), axis)
+            for name, held, axis in zip(names, self.values, self.axes, strict=True)
+            if axis is not None
         ]
         labels = argument_names(self.arguments.shape.treedef, self.function)
         for spot in self.arguments.shape.rest:
             axis = self.specs[spot]
             if isinstance(axis, StateAxes):
                 raise AxisError(
-                    f"`StateAxes` chooses among the States of a Node, but in `in_axes` it stands for the array `{labels[spot]}`. Write an int or None."
+                    "`StateAxes` chooses among the States of a Node, but in `in_axes` it stands for the array "
+                    f"`{labels[spot]}`. Write an int or None."
                 )
             if axis is not None:
                 found.append((labels[spot], self.arguments.leaves[spot], axis))
@@ -126,12 +143,18 @@ class MapCall:
         return found
 
     def _check_agreement(self, number: int, axis: Axis) -> None:
-        if axis is not None and axis != self.axes[number] and not is_stream(self.arguments.targets[number], self.values[number]):
+        if (
+            axis is not None
+            and axis != self.axes[number]
+            and not is_stream(self.arguments.targets[number], self.values[number])
+        ):
             name = target_names(self.arguments, self.function)[number]
             given = "unmapped (None)" if self.axes[number] is None else f"mapped at axis {self.axes[number]}"
             raise AliasError(
-                f"A State has one axis, but `{name}` is {given} as an argument and mapped at axis {axis} by `state_in_axes`. "
-                "Give it one axis: `in_axes` decides for arguments, `state_in_axes` for what the function only refers to."
+                f"A State has one axis, but `{name}` is {given} as an argument and mapped at axis {axis} by "
+                "`state_in_axes`. "
+                "Give it one axis: `in_axes` decides for arguments, `state_in_axes` for what the function only "
+                "refers to."
             )
 
     def _in_axis(self, cell: Cell) -> Axis:
@@ -150,11 +173,14 @@ class MapCall:
             with frame:
                 following = iter(_unflatten_mapped(inputs, self._structures))
                 values = [
-                    frame.entering(target, value) if axis is None and isinstance(target, State) else (value if axis is None else next(following))
+                    frame.entering(target, value)
+                    if axis is None and isinstance(target, State)
+                    else (value if axis is None else next(following))
                     for target, value, axis in zip(self.arguments.targets, self.values, self.axes, strict=True)
                 ]
                 arrays = [
-                    self.arguments.leaves[spot] if self.specs[spot] is None else next(following) for spot in self.arguments.shape.rest
+                    self.arguments.leaves[spot] if self.specs[spot] is None else next(following)
+                    for spot in self.arguments.shape.rest
                 ]
                 inside, args, kwargs = enter(frame, self.arguments, values, arrays)
                 name_cells(frame, inside, self.arguments, self.function, self.watch)
@@ -177,13 +203,16 @@ class MapCall:
         for number, (target, axis) in enumerate(zip(self.arguments.targets, self.axes, strict=True)):
             if axis is not None and id(target) in frame.alias_reads and self._in_axis(target) != axis:
                 raise AliasError(
-                    f"`{target_names(self.arguments, self.function)[number]}` is mapped as an argument, so that each lane has its slice, and the "
-                    "function reads it from its closure too, where it is whole. Use the argument only, or map it there too (`state_in_axes`)."
+                    f"`{target_names(self.arguments, self.function)[number]}` is mapped as an argument, so that each "
+                    "lane has its slice, and the "
+                    "function reads it from its closure too, where it is whole. Use the argument only, or map it "
+                    "there too (`state_in_axes`)."
                 )
 
     def _leave(self, frame: LaneFrame, leaving: Leaving) -> None:
         """Decides how each value leaves, and keeps all of them but those that leave through the mapping function."""
         departure = leaving.departure
+        self.watch.check_one_way(self.arguments.objects(), not departure.is_same, self.options.transform)
         self._result_specs = result_axes(self.options.out_axes, departure.treedef)
         self._check_objects(departure)
         self._written: list[tuple[int, _Stacked | _Kept]] = []
@@ -192,10 +221,18 @@ class MapCall:
             if axis is None and self.options.rng != "same" and is_stream(target, self.values[number]):
                 continue
             self._written.append((number, self._exit(frame, self._namer(number), value, axis)))
-        array_specs = [spec for spec, source in zip(self._result_specs, departure.sources, strict=True) if isinstance(source, FromValues)]
-        self._results = [self._exit_result(frame, spec, value) for spec, value in zip(array_specs, leaving.results, strict=True)]
+        array_specs = [
+            spec
+            for spec, source in zip(self._result_specs, departure.sources, strict=True)
+            if isinstance(source, FromValues)
+        ]
+        self._results = [
+            self._exit_result(frame, spec, value) for spec, value in zip(array_specs, leaving.results, strict=True)
+        ]
         self._fresh = self._exit_fresh(frame, leaving)
-        self._slots = [(slot.cell, self._exit_slot(frame, slot)) for slot in frame.written() if not frame.is_private(slot)]
+        self._slots = [
+            (slot.cell, self._exit_slot(frame, slot)) for slot in frame.written() if not frame.is_private(slot)
+        ]
         self._departure = dataclasses.replace(departure, written=tuple(number for number, _ in self._written))
 
     def _namer(self, number: int) -> Callable[[], str]:
@@ -221,10 +258,14 @@ class MapCall:
 
     def _exit_result(self, frame: LaneFrame, spec: Spec, value: Any) -> _Stacked | _Kept:
         if isinstance(spec, StateAxes):
-            raise AxisError("`StateAxes` chooses among the States of a Node, but in `out_axes` it stands for an array. Write an int or None.")
+            raise AxisError(
+                "`StateAxes` chooses among the States of a Node, but in `out_axes` it stands for an array. Write an "
+                "int or None."
+            )
         if spec is None and frame.depends_on_lane(value):
             raise AxisError(
-                "`out_axes` is None for a result that depends on the lane: one array cannot hold the values of all lanes. "
+                "`out_axes` is None for a result that depends on the lane: one array cannot hold the values of all "
+                "lanes. "
                 "Give it an axis, or reduce it first (`jax.lax.pmean(value, axis_name)`)."
             )
         return self._exit(frame, lambda: "a result", value, spec)
@@ -248,9 +289,12 @@ class MapCall:
             if isinstance(source, FromArgument):
                 given = self.specs[self.arguments.shape.spots[source.root]]
                 if given != spec and self.arguments.plans[source.root].leaves:
-                    name = argument_names(self.arguments.shape.treedef, self.function)[self.arguments.shape.spots[source.root]]
+                    name = argument_names(self.arguments.shape.treedef, self.function)[
+                        self.arguments.shape.spots[source.root]
+                    ]
                     raise AxisError(
-                        f"The argument `{name}` is returned as it came in, so it keeps its axes, but `in_axes` gives it {given!r} and "
+                        f"The argument `{name}` is returned as it came in, so it keeps its axes, but `in_axes` gives "
+                        f"it {given!r} and "
                         f"`out_axes` {spec!r}. Give it the same in both."
                     )
             elif isinstance(source, FromOutside):
@@ -270,8 +314,10 @@ class MapCall:
             name = f"the new State {show_path(path)}"
             if axis is None and frame.depends_on_lane(value):
                 raise BatchAxisError(
-                    f"A value that depends on the lane went into {name} of a Node that is not mapped: one State cannot hold the values of "
-                    f"{frame.lanes} lanes. Map the Node (`in_axes`, `out_axes`, `StateAxes`), or reduce the value first."
+                    f"A value that depends on the lane went into {name} of a Node that is not mapped: one State "
+                    "cannot hold the values of "
+                    f"{frame.lanes} lanes. Map the Node (`in_axes`, `out_axes`, `StateAxes`), or reduce the value "
+                    "first."
                 )
             exits.append(self._exit(frame, lambda name=name: name, value, axis))  # type: ignore[misc]
         self._check_origins(owners, restructuring)
@@ -287,14 +333,17 @@ class MapCall:
             for axis in owners.axes(place, self.values[number]):
                 if axis != self.axes[number]:
                     raise AxisError(
-                        f"{self._namer(number)()} comes out of the map as it went in, so it keeps its axis, but `in_axes` gives it "
+                        f"{self._namer(number)()} comes out of the map as it went in, so it keeps its axis, but "
+                        "`in_axes` gives it "
                         f"{self.axes[number]} and `out_axes` {axis}. Give it the same in both."
                     )
 
     def _root_specs(self, departure: Departure) -> list[Spec]:
         specs = [self.specs[spot] for spot in self.arguments.shape.spots]
         return specs + [
-            spec for spec, source in zip(self._result_specs, departure.sources, strict=True) if not isinstance(source, FromValues)
+            spec
+            for spec, source in zip(self._result_specs, departure.sources, strict=True)
+            if not isinstance(source, FromValues)
         ]
 
     # Back
@@ -339,8 +388,11 @@ class _Owners:
         """The axis of a new State or array."""
         found = self.axes(place, value)
         if len(found) > 1:
-            axes = ", ".join(f"{write_path(path)} at {axis}" for axis, path in found.items())
-            raise AliasError(f"A State has one axis, but a new one comes out of the map with {len(found)}: {axes}. Give all the same.")
+            axes = ", ".join(f"{shorten_path(path)} at {axis}" for axis, path in found.items())
+            raise AliasError(
+                f"A State has one axis, but a new one comes out of the map with {len(found)}: {axes}. Give all the "
+                "same."
+            )
         return next(iter(found.items()))
 
 
@@ -353,8 +405,10 @@ def _check_outside(item: Any, spec: Spec, path: tuple[Any, ...]) -> None:
         axis = spec.axis((inner,), record_of(flat.graphdef.heads[place], leaf)) if isinstance(spec, StateAxes) else spec  # type: ignore[arg-type]
         if axis is not None:
             raise AliasError(
-                f"The result of a map has {show_path(inner)} at axis {axis}, but that is {describe(leaf) if isinstance(leaf, State) else 'an array'}, "
-                "which was made outside of the map and is the same object in all lanes. Make it inside, or leave it unmapped: "
+                f"The result of a map has {show_path(inner)} at axis {axis}, but that is "
+                f"{describe(leaf) if isinstance(leaf, State) else 'an array'}, "
+                "which was made outside of the map and is the same object in all lanes. Make it inside, or leave it "
+                "unmapped: "
                 "`out_axes=StateAxes({filter: None, ...: 0})`; then it stays the same object."
             )
 
@@ -373,7 +427,8 @@ def _move(leaf: Any, exit_: _Stacked) -> Any:
         return leaf
     if not -leaf.ndim <= axis < leaf.ndim:
         raise AxisError(
-            f"`out_axes` puts the lanes of {exit_.name()} at axis {axis}, but with them its shape is {leaf.shape}, lanes first. "
+            f"`out_axes` puts the lanes of {exit_.name()} at axis {axis}, but with them its shape is {leaf.shape}, "
+            "lanes first. "
             f"Choose an axis from {-leaf.ndim} to {leaf.ndim - 1}."
         )
     return jnp.moveaxis(leaf, 0, axis)
@@ -404,5 +459,3 @@ def _record(cell: Any) -> Any:
 def describe_closed(watch: Watch, state: State) -> str:
     """How messages call a State of the closure."""
     return watch.name_of(state) or describe(state)
-
-

@@ -29,8 +29,8 @@ class Plan:
         graphdef: the structure.
         leaves: the States and arrays of the graph, in order.
         only_states: whether all leaves are States.
-        captured: for a program that captures some of the States, by its serial number, which: kept here, so that nothing
-            that outlives the root holds them.
+        captured: for a program that captures some of the States, by its serial number, which: kept here, so that
+            nothing that outlives the root holds them.
     """
 
     __slots__ = (

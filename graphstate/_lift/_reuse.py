@@ -53,8 +53,9 @@ def reused(function: Any, key: Hashable, run: Callable[..., Any], transform: str
     """The compiled loop over `function`, the same one for the same function and `key`."""
     if isinstance(function, types.MethodType) and is_graph_object(function.__self__):
         return functools.partial(_kept(function.__func__, key, run, transform, True), function.__self__)
-    if is_graph_object(function) and hasattr(type(function), "__call__"):
-        return functools.partial(_kept(type(function).__call__, key, run, transform, True), function)
+    if is_graph_object(function) and callable(function):
+        method: Any = type(function).__call__
+        return functools.partial(_kept(method, key, run, transform, True), function)
     return _kept(function, key, run, transform, False)
 
 
@@ -65,9 +66,10 @@ def _kept(function: Any, key: Hashable, run: Callable[..., Any], transform: str,
     programs = table.get(_NAME)
     if programs is None or programs.owner() is not function:
         programs = table[_NAME] = _Programs(function)
-    kept = programs.table.get((transform, takes_self, key))
+    kept: ReusedFunction | None = programs.table.get((transform, takes_self, key))
     if kept is None:
-        kept = programs.table[transform, takes_self, key] = ReusedFunction(function, run, transform, takes_self)
+        kept = ReusedFunction(function, run, transform, takes_self)
+        programs.table[transform, takes_self, key] = kept
     return kept
 
 

@@ -50,7 +50,9 @@ class Seen:
 
     __slots__ = ("keys", "kind", "parts", "ref", "value")
 
-    def __init__(self, value: Any, ref: Callable[[], Any] | None, kind: type, keys: Any, parts: "list[Seen] | None") -> None:
+    def __init__(
+        self, value: Any, ref: Callable[[], Any] | None, kind: type, keys: Any, parts: "list[Seen] | None"
+    ) -> None:
         self.value = value
         self.ref = ref
         self.kind = kind
@@ -163,17 +165,24 @@ def is_instance(value: Any) -> bool:
         return False
     if type(value).__module__.partition(".")[0] in _NOT_FOLLOWED:
         return False
-    return hasattr(value, "__dict__") or bool(_slots(type(value)))
+    return hasattr(value, "__dict__") or bool(_slots_of(value))
 
 
 # Objects of these packages are known not to hold what users change.
-_NOT_FOLLOWED: Final = frozenset({"builtins", "jax", "jaxlib", "numpy", "graphstate", "functools", "typing", "logging", "threading", "_thread"})
+_NOT_FOLLOWED: Final = frozenset(
+    {"builtins", "jax", "jaxlib", "numpy", "graphstate", "functools", "typing", "logging", "threading", "_thread"}
+)
+
+
+def _slots_of(value: Any) -> tuple[str, ...]:
+    cls: Any = type(value)
+    return _slots(cls)
 
 
 @functools.lru_cache(maxsize=1024)
-def _slots(cls: type) -> tuple[str, ...]:
+def _slots(cls: Hashable) -> tuple[str, ...]:
     names: list[str] = []
-    for base in cls.__mro__:
+    for base in cls.__mro__:  # type: ignore[attr-defined]
         declared = base.__dict__.get("__slots__", ())
         names += [declared] if isinstance(declared, str) else declared
     return tuple(name for name in names if not name.startswith("__"))
@@ -188,7 +197,7 @@ def _parts_of(value: Any) -> tuple[Any, list[Any]]:
     if isinstance(value, set | frozenset):
         return frozenset(value), []
     attributes = dict(getattr(value, "__dict__", {}))
-    attributes.update((name, getattr(value, name)) for name in _slots(type(value)) if hasattr(value, name))
+    attributes.update((name, getattr(value, name)) for name in _slots_of(value) if hasattr(value, name))
     return tuple(attributes), list(attributes.values())
 
 
@@ -228,5 +237,3 @@ class by_id:  # noqa: N801, reads as a function
 
     def __hash__(self) -> int:
         return self._id >> 4
-
-

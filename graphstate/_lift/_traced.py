@@ -36,7 +36,11 @@ class TracedCall:
         self._leaving: Leaving | None = None
 
     def run(
-        self, values: Sequence[Any], arrays: Sequence[Any], install: Callable[[Frame], None], check: Callable[[Any], None]
+        self,
+        values: Sequence[Any],
+        arrays: Sequence[Any],
+        install: Callable[[Frame], None],
+        check: Callable[[Any], None],
     ) -> tuple[Any, list[Any]]:
         """Calls the user's function.
 
@@ -58,6 +62,7 @@ class TracedCall:
             check(result)
             leaving = leave(frame, inside, result, self.transform)
             written = frame.written()
+            self.watch.check_one_way(self.arguments.objects(), not leaving.departure.is_same, self.transform)
         self.departure = leaving.departure
         self._written = [slot.cell for slot in written]
         return result, [leaving.results, leaving.written, leaving.fresh, [unpack(slot.value) for slot in written]]
@@ -79,5 +84,3 @@ def name_cells(frame: Frame, inside: Inside, arguments: Arguments, function: Cal
         return watch.name_of(cell)
 
     frame.find_name = find_name
-
-

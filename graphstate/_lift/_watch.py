@@ -13,12 +13,14 @@ import weakref
 from collections.abc import Hashable, Iterable
 from typing import Any, Final
 
-from graphstate.errors import TraceContextError
+import numpy as np
+
+from graphstate.errors import AliasError, TraceContextError
 from graphstate.graph._attributes import cached_properties, is_graph_object
 from graphstate.graph._flatten import Flat, flatten, is_unchanged
 from graphstate.graph._heads import NodeHead
 from graphstate.graph._node import Node
-from graphstate.graph._path import write_path
+from graphstate.graph._path import shorten_path
 from graphstate.graph._references import SELF, Reference, iter_references
 from graphstate.graph._state import State
 
@@ -28,6 +30,7 @@ from ._seen import Seen, by_id, is_instance, iter_parts, see
 __all__ = ["Ignored", "Watch", "methods_of"]
 
 _serials: Final = itertools.count(1)
+_CALL: Final = "__call__"
 
 Ignored = dict[Hashable, set[tuple[Hashable, ...]]]
 """What a function was seen to change itself: for each reference the places in its value."""
@@ -46,7 +49,19 @@ class Watch:
         functions: the functions whose references were followed, by id.
     """
 
-    __slots__ = ("_cells", "_codes", "_globals", "_others", "_plans", "_roots", "_seen", "functions", "key", "serial")
+    __slots__ = (
+        "_cells",
+        "_codes",
+        "_globals",
+        "_numpy",
+        "_others",
+        "_plans",
+        "_roots",
+        "_seen",
+        "functions",
+        "key",
+        "serial",
+    )
 
     def __init__(self, functions: Iterable[Any], ignored: Ignored) -> None:
         self.serial = next(_serials)
@@ -57,13 +72,16 @@ class Watch:
         self._follow_methods(ignored)
         roots = self.roots()
         self._plans = [(weakref.ref(root), plan_of(root).serial) for _, root in roots]
+        self._numpy = [
+            (leaf, leaf.copy()) for _, root in roots for leaf in plan_of(root).leaves if isinstance(leaf, np.ndarray)
+        ]
         self.key = (_graph_key([root for _, root in roots]), tuple(seen.key() for _, seen in self._seen))
         self._sort()
 
     # Looking
 
     def _follow(self, functions: list[Any], ignored: Ignored) -> None:
-        pending = []
+        pending: list[Any] = []
         for function in functions:
             if is_graph_object(function):
                 self._add_root(type(function).__name__, function)
@@ -99,7 +117,12 @@ class Watch:
         """Follows the methods of all Nodes that are reached, until they lead to no further ones."""
         done: set[type] = set()
         while True:
-            classes = {head.type for _, root in self.roots() for head in plan_of(root).graphdef.heads if isinstance(head, NodeHead)}
+            classes = {
+                head.type
+                for _, root in self.roots()
+                for head in plan_of(root).graphdef.heads
+                if isinstance(head, NodeHead)
+            }
             if classes <= done:
                 return
             self._follow([function for cls in classes - done for function in methods_of(cls)], ignored)
@@ -109,7 +132,11 @@ class Watch:
         """Puts what is compared by identity where that is cheap."""
         self._codes = [(ref.holder, seen.value) for ref, seen in self._seen if ref.key == "__code__"]
         self._cells = [(ref.holder, seen.value) for ref, seen in self._seen if ref.key is None and _is_strong(seen)]
-        self._globals = [(ref.holder, ref.key, seen.value) for ref, seen in self._seen if type(ref.holder) is dict and _is_strong(seen)]
+        self._globals = [
+            (ref.holder, ref.key, seen.value)
+            for ref, seen in self._seen
+            if type(ref.holder) is dict and _is_strong(seen)
+        ]
         self._others = [
             (ref, seen)
             for ref, seen in self._seen
@@ -139,10 +166,11 @@ class Watch:
             root = ref()
             if root is None or plan_of(root).serial != serial:
                 return False
-        return True
+        # A numpy array of a Node can be changed in place, and is a constant of the program.
+        return not self._numpy or all(_is_equal(array, before) for array, before in self._numpy)
 
     def forgive(self, ignored: Ignored) -> bool:
-        """Adds to `ignored` what has changed since, which the function did itself; whether that explains every change."""
+        """Adds to `ignored` what has changed since, by the function itself; whether that explains every change."""
         for reference, seen in self._seen:
             changes = set(seen.changes(reference.get()))
             if changes:
@@ -170,7 +198,24 @@ class Watch:
         if entry is None:
             return None
         name, paths, _ = entry
-        return f"{name}.{write_path(paths[0])}" if paths[0] else name
+        return f"{name}.{shorten_path(paths[0])}" if paths[0] else name
+
+    def check_one_way(self, objects: Iterable[Any], changed: bool, transform: str) -> None:
+        """Refuses a change of structure of an argument that the functions also refer to: there it would not be seen.
+
+        Raises:
+            AliasError: naming how the functions call it.
+        """
+        if not changed:
+            return
+        nodes = {id(item) for item in objects if isinstance(item, Node)}
+        for name, root in self.roots():
+            if any(id(node) in nodes for node in plan_of(root).flat(root).nodes):
+                raise AliasError(
+                    f"The structure of a Node was changed inside of `{transform}`, where it is an argument, but the "
+                    "function also reaches it "
+                    f"through its closure (`{name}`), where the change is not seen. Use the argument only."
+                )
 
     def guarded(self) -> "StructureGuard":
         """A block in which the graphs that the functions only refer to must keep their structure."""
@@ -182,7 +227,12 @@ def _graph_key(roots: list[Any]) -> Hashable:
     if not roots:
         return None
     flat = flatten(tuple(roots))
-    return flat.graphdef, tuple(by_id(item) for item in (*flat.nodes, *flat.leaves))
+    contents = tuple(leaf.tobytes() for leaf in flat.leaves if isinstance(leaf, np.ndarray))
+    return flat.graphdef, tuple(by_id(item) for item in (*flat.nodes, *flat.leaves)), contents
+
+
+def _is_equal(array: Any, before: Any) -> bool:
+    return np.array_equal(array, before, equal_nan=before.dtype.kind in "fc")
 
 
 def _is_strong(seen: Seen) -> bool:
@@ -198,7 +248,8 @@ def _code_of(function: Any) -> Any:
     if isinstance(function, type):
         return function.__init__  # type: ignore[misc]
     if is_graph_object(function) or is_instance(function):
-        return getattr(type(function), "__call__", function)
+        method: Any = getattr(type(function), _CALL, function)
+        return method
     return function
 
 
@@ -212,7 +263,9 @@ def _is_followed(value: Any, module: str | None) -> bool:
     """Whether the references of `value` are those of the function that refers to it."""
     if isinstance(value, types.FunctionType):
         return value.__module__ == module or bool(value.__closure__) or hasattr(value, "__wrapped__")
-    return isinstance(value, types.MethodType | functools.partial) or (not isinstance(value, type) and hasattr(value, "__wrapped__"))
+    return isinstance(value, types.MethodType | functools.partial) or (
+        not isinstance(value, type) and hasattr(value, "__wrapped__")
+    )
 
 
 @functools.lru_cache(maxsize=1024)
@@ -223,7 +276,9 @@ def methods_of(cls: type) -> tuple[types.FunctionType, ...]:
         if base is Node or base is object or base.__module__.partition(".")[0] == "graphstate":
             continue
         for item in vars(base).values():
-            function = getattr(item, "fget", None) or getattr(item, "__func__", None) or getattr(item, "__wrapped__", item)
+            function = (
+                getattr(item, "fget", None) or getattr(item, "__func__", None) or getattr(item, "__wrapped__", item)
+            )
             if isinstance(function, types.FunctionType):
                 found.append(function)
     return tuple(found)
@@ -248,9 +303,10 @@ class StructureGuard:
                 raise cached_property_filled(*filled)
             place = None if is_unchanged(flat) else _restore(flat)
             if place is not None and error is None:
-                path = write_path(flat.graphdef.path(place))
+                path = shorten_path(flat.graphdef.path(place))
                 raise TraceContextError(
-                    f"`{name}.{path}`, part of a Node that the function reached through its closure, was changed in place inside of "
+                    f"`{name}.{path}`, part of a Node that the function reached through its closure, was changed in "
+                    "place inside of "
                     "a transform; the change was taken back. Pass the Node as an argument of the transformed function: "
                     "then its structure may change, and the change comes out."
                 )
@@ -259,7 +315,8 @@ class StructureGuard:
 def cached_property_filled(node: Any, name: str) -> TraceContextError:
     """The error for a `functools.cached_property` that was first read inside of a transform."""
     return TraceContextError(
-        f"The cached property {name!r} of a {type(node).__name__} was filled inside of a transform: it would keep a value of the trace, or "
+        f"The cached property {name!r} of a {type(node).__name__} was filled inside of a transform: it would keep a "
+        "value of the trace, or "
         "be lost. Read it once before the call, make it a plain `property`, or keep the value in a State."
     )
 

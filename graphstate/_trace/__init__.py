@@ -11,7 +11,18 @@ the leaves they were written with, so that such a change is found.
 """
 
 from ._cell import Cell, adopt, commit, commit_arrays, is_finished, outer_value, peek, settle
-from ._frame import Frame, Home, Slot, base_cell_value, birthplace, current_frame, current_home, describe, kind_and_place, local
+from ._frame import (
+    Frame,
+    Home,
+    Slot,
+    base_cell_value,
+    birthplace,
+    current_frame,
+    current_home,
+    describe,
+    kind_and_place,
+    local,
+)
 from ._place import Place, place_of_caller, user_stacklevel
 from ._value import MISSING, Packed, check_in_place, check_value, copied, pack, unpack
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Final
 
-from graphstate._compat import EVAL, Trace, current_trace, enclosing_traces, is_caching, set_trace, trace_token
+from graphstate._compat import EVAL, Trace, current_trace, enclosing_traces, is_caching, trace_token
 from graphstate.errors import StaleReadWarning, TraceContextError
 
 from ._place import user_stacklevel
@@ -128,7 +128,7 @@ class Frame:
         self.find_name: Callable[[Any], str | None] = _no_name
         self.alias_reads: set[int] = set()
         self.watches: list[Any] = []
-        self.compiled = self.builds_program or (self.parent is not None and self.parent.compiled)
+        self.compiled: bool = self.builds_program or (self.parent is not None and self.parent.compiled)
         self.foreign_reads: set[int] = set()
         self._handed_on = False
         self._tokens = ExitStack()
@@ -263,7 +263,8 @@ class Frame:
 
     def note_foreign_read(self, cell: Any, trace: Trace, value: Any) -> None:
         """`cell` was read in `trace`, which plain JAX began inside of this frame."""
-        if not self._is_cached_between(trace):
+        home = getattr(cell, "_home", None)
+        if not self._is_cached_between(trace, None if home is None else home.trace()):
             return
         _latch.closed = True
         if self.compiled:
@@ -274,16 +275,18 @@ class Frame:
                 frame = frame.parent
         elif is_traced(unpack(value)):
             raise TraceContextError(
-                f"A program that plain JAX caches (`jax.jit`, `jax.lax.scan`, ...) read {describe(cell)} inside of an eager "
+                f"A program that plain JAX caches (`jax.jit`, `jax.lax.scan`, ...) read {describe(cell)} inside of "
+                "an eager "
                 "graphstate transform, where its value belongs to the trace: the next call would find it in the cache. "
                 "Use the transform of the same name from graphstate inside, or wrap the whole call in `graphstate.jit`."
             )
         else:
             warn_stale(cell)
 
-    def _is_cached_between(self, trace: Trace) -> bool:
+    def _is_cached_between(self, trace: Trace, home: Trace | None) -> bool:
+        """Whether plain JAX caches a program that is traced in `trace`, but inside of this frame and of `home`."""
         for each in enclosing_traces(trace):
-            if each is self.trace:
+            if each is self.trace or each is home:
                 return False
             if is_caching(each):
                 return True
@@ -318,8 +321,10 @@ def write_foreign(cell: Any, value: Any, trace: Trace) -> None:
         cell._held = value
         return
     raise TraceContextError(
-        f"{describe(cell)} was written inside of a transform of plain JAX, which would lose the value or leak a tracer. "
-        "Use the transform of the same name from graphstate (`graphstate.jit`, `graphstate.vmap`, `graphstate.scan`, ...), "
+        f"{describe(cell)} was written inside of a transform of plain JAX, which would lose the value or leak a "
+        "tracer. "
+        "Use the transform of the same name from graphstate (`graphstate.jit`, `graphstate.vmap`, `graphstate.scan`, "
+        "...), "
         "or pass values in and out with `graphstate.split` and `graphstate.merge`. Nothing was changed."
     )
 
@@ -352,7 +357,8 @@ def outlived(cell: Any) -> TraceContextError:
 def warn_stale(cell: Any) -> None:
     """Warns that a program that plain JAX caches has read `cell`."""
     warnings.warn(
-        f"Plain JAX (`jax.jit`, `jax.lax.scan`, ...) is tracing a program that it will cache, and {describe(cell)} was read in it: "
+        f"Plain JAX (`jax.jit`, `jax.lax.scan`, ...) is tracing a program that it will cache, and {describe(cell)} "
+        "was read in it: "
         "its present value becomes a constant of that program, and later writes are not seen. "
         "Use `graphstate.jit` (or `graphstate.scan`, `graphstate.cond`, ...) instead.",
         StaleReadWarning,

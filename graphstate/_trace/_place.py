@@ -1,11 +1,21 @@
 """Places in the user's source: where a State was created, where a warning belongs."""
 
+import contextlib
+import functools
 import os
 import sys
 from types import CodeType, FrameType
 from typing import NamedTuple
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+import jax
+
+# Frames of this package, of JAX, and of the machinery of decorators and contexts are nobody's lines.
+_SKIPPED = (
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
+    os.path.dirname(os.path.abspath(jax.__file__)) + os.sep,
+    os.path.abspath(contextlib.__file__),
+    os.path.abspath(functools.__file__),
+)
 
 
 class Place(NamedTuple):
@@ -19,9 +29,9 @@ class Place(NamedTuple):
 
 
 def _user_frame(frame: FrameType | None) -> tuple[FrameType | None, int]:
-    """The innermost frame from `frame` on that is not of this package, and how far out it is."""
+    """The innermost frame from `frame` on that is a user's, and how far out it is."""
     depth = 1
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+    while frame is not None and frame.f_code.co_filename.startswith(_SKIPPED) and frame.f_back is not None:
         frame, depth = frame.f_back, depth + 1
     return frame, depth
 

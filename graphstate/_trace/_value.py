@@ -29,12 +29,14 @@ class Packed:
 
     def __init__(self, value: Any) -> None:
         self._value = value
+        self._leaves: list[Any]
+        self._treedef: Any
         self._leaves, self._treedef = jax.tree.flatten(value)
 
     def checked(self) -> Any:
         """The value, as it was written; an error where it was changed in place since."""
         leaves, treedef = jax.tree.flatten(self._value)
-        same = treedef == self._treedef and all(map(operator.is_, leaves, self._leaves))
+        same = bool(treedef == self._treedef) and all(map(operator.is_, leaves, self._leaves))
         if not same:
             raise TraceContextError(
                 "The value of a State was changed in place: a dict or list read from `.value` is not the State. "
@@ -86,7 +88,8 @@ def check_value(value: Any) -> None:
             continue
         where = jax.tree_util.keystr(path)
         raise StateTypeError(
-            f"A State holds an array, a number or a pytree of these, but {f'its part {where}' if where else 'the value'} "
+            "A State holds an array, a number or a pytree of these, but "
+            f"{f'its part {where}' if where else 'the value'} "
             f"is {_described(leaf)}. {_way_out(leaf)}"
         )
 

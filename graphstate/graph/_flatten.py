@@ -20,7 +20,7 @@ from graphstate.errors import StructureError
 
 from ._attributes import has_extras, is_graph_object, read_attributes, state_extras, write_attribute
 from ._foreign import foreign_type
-from ._graphdef import GraphDef
+from ._graphdef import GraphDef, child_parts
 from ._heads import (
     ArrayHead,
     DictHead,
@@ -40,7 +40,7 @@ from ._heads import (
     state_head,
 )
 from ._node import Node, check_changeable, touch
-from ._path import Part, Path, as_part, part_order, path_from, show_path, write_path
+from ._path import Part, Path, as_part, part_order, show_path, write_path
 from ._references import iter_reached
 from ._state import State
 from ._static import Static as Static
@@ -53,6 +53,7 @@ _LIST: Final = ListHead()
 _TUPLE: Final = TupleHead()
 _OUTSIDE: Final = OutsideHead()
 _ATOMS: Final = frozenset({int, float, bool, str, bytes, complex, type(None), type, types.BuiltinFunctionType})
+_NO_CHILDREN: Final[list[int]] = []
 _CACHED_ATOMS: Final = frozenset({int, bool, str, type(None)})
 
 
@@ -106,48 +107,58 @@ class _Walk:
         self.heads: list[Head] = []
         self.children: list[list[int]] = []
         self.objects: list[Any] = []
-        self.edges: list[tuple[int, Part]] = []
+        self.ways: list[tuple[int, int]] = []
         self.nodes: list[Node] = []
         self.containers: list[Any] = []
         self.functions: dict[int, int] = {}
         self.has_slashes = False
-        self.pending: list[tuple[Any, list[int], int, int, Part]] = []
+        self.pending: list[tuple[Any, list[int], int, int]] = []
         self.places: dict[int, int] = {}
 
     def run(self, root: Any) -> Flat:
-        self.pending.append((root, [0], 0, -1, ""))
-        pending, places = self.pending, self.places
+        self.pending.append((root, [0], 0, -1))
+        pending, places, heads, children, objects, ways = (
+            self.pending, self.places, self.heads, self.children, self.objects, self.ways,
+        )  # fmt: skip
         while pending:
-            value, siblings, position, parent, part = pending.pop()
+            value, siblings, position, parent = pending.pop()
+            kind = type(value)
+            # Most places are arrays and plain static values, which need no second look.
+            if kind is ArrayImpl or kind in _CACHED_ATOMS:
+                siblings[position] = len(heads)
+                heads.append(_ARRAY if kind is ArrayImpl else _atom_head(kind, value))
+                children.append(_NO_CHILDREN)
+                objects.append(value)
+                ways.append((parent, position))
+                continue
             place = places.get(id(value))
             if place is None:
-                place = len(self.heads)
-                self.edges.append((parent, part))
-                self.objects.append(value)
+                place = len(heads)
+                objects.append(value)
+                ways.append((parent, position))
                 self.visit(value, place)
             siblings[position] = place
-        graphdef = GraphDef(tuple(self.heads), tuple(map(tuple, self.children)))
+        graphdef = GraphDef(tuple(heads), tuple(map(tuple, children)))
         for place in self.functions.values():
             self._check_function(place)
         if self.has_slashes:
             _check_written_paths(graphdef)
-        return Flat(graphdef, self.objects, self.nodes, self.containers)
+        return Flat(graphdef, objects, self.nodes, self.containers)
 
-    def add(self, head: Head, parts: Sequence[Part] = (), values: Sequence[Any] = (), *, ordered: bool = True) -> None:
+    def add(self, head: Head, values: Sequence[Any] = (), *, parts: Sequence[Part] | None = None) -> None:
+        """Enters a place; its children are met in the order of `parts`, else in their own."""
         place = len(self.heads)
-        children = [0] * len(values)
         self.heads.append(head)
-        self.children.append(children)
         if not values:
+            self.children.append(_NO_CHILDREN)
             return
-        fresh = [
-            (value, children, position, place, part)
-            for position, (part, value) in enumerate(zip(parts, values, strict=True))
-        ]
-        if not ordered:
-            fresh.sort(key=lambda item: part_order(item[4]))
+        children = [0] * len(values)
+        self.children.append(children)
+        fresh = [(value, children, position, place) for position, value in enumerate(values)]
+        if parts is not None:
+            fresh.sort(key=lambda item: part_order(parts[item[2]]))
         fresh.reverse()
-        self.pending.extend(fresh)
+        self.pending += fresh
 
     def visit(self, value: Any, place: int) -> None:
         kind = type(value)
@@ -162,18 +173,16 @@ class _Walk:
             self.places[id(value)] = place
             self.nodes.append(value)
             self._visit_attributes(kind, read_attributes(value))
-        elif kind is ArrayImpl:
-            self.add(_ARRAY)
         elif kind in _ATOMS:
-            self.add(_atom_head(kind, value) if kind in _CACHED_ATOMS else StaticHead(StaticKey(value)))
+            self.add(StaticHead(StaticKey(value)))
             if kind is types.BuiltinFunctionType:
                 self.functions.setdefault(id(value), place)
         elif kind is list:
             self.places[id(value)] = place
             self.containers.append((value, list(value), None))
-            self.add(_LIST, range(len(value)), value)
+            self.add(_LIST, value)
         elif kind is tuple:
-            self.add(_TUPLE, range(len(value)), value)
+            self.add(_TUPLE, value)
         elif kind is dict:
             self._visit_dict(value, place)
         else:
@@ -181,7 +190,7 @@ class _Walk:
 
     def _visit_attributes(self, kind: type, attributes: Mapping[str, Any]) -> None:
         names = tuple(sorted(attributes))
-        self.add(node_head(kind, names), names, [attributes[name] for name in names])
+        self.add(node_head(kind, names), [attributes[name] for name in names])
 
     def _visit_state(self, state: State, place: int) -> None:
         if has_extras(type(state)):
@@ -203,7 +212,7 @@ class _Walk:
             self._check_is_apart(key, place, "a key")
         self._check_parts(parts, place)
         head = DictHead(tuple(map(StaticKey, keys)), tuple(positions[key] for key in written))
-        self.add(head, parts, [value[key] for key in keys])
+        self.add(head, [value[key] for key in keys])
 
     def _visit_other(self, value: Any, place: int) -> None:
         if isinstance(value, np.ndarray | jax.Array | jax.ShapeDtypeStruct):
@@ -214,7 +223,7 @@ class _Walk:
             self.containers.append((value, list(attributes.values()), list(attributes)))
             self._visit_attributes(type(value), attributes)
         elif isinstance(value, types.MethodType) and is_graph_object(value.__self__):
-            self.add(MethodHead(StaticKey(value.__func__)), ("__self__",), (value.__self__,))
+            self.add(MethodHead(StaticKey(value.__func__)), (value.__self__,))
         elif type(value) in (functools.partial, jax.tree_util.Partial):
             self._visit_partial(value)
         elif jax.tree_util.is_tree_node(type(value)):
@@ -226,7 +235,7 @@ class _Walk:
         names = tuple(sorted(value.keywords))
         values = [value.func, *value.args, *(value.keywords[name] for name in names)]
         head = PartialHead(type(value), len(value.args), names)
-        self.add(head, ("func", *range(len(value.args)), *names), values, ordered=False)
+        self.add(head, values, parts=child_parts(head))
 
     def _visit_pytree(self, value: Any, place: int) -> None:
         treedef: Any
@@ -238,7 +247,7 @@ class _Walk:
             self.containers.append((value, values, treedef))
         self._check_hashable(treedef.node_data()[1], place, "the static part of this pytree")
         self._check_parts(parts, place)
-        self.add(PytreeHead(treedef, parts), parts, values, ordered=False)
+        self.add(PytreeHead(treedef, parts), values, parts=parts)
 
     def _visit_static(self, value: Any, place: int) -> None:
         self._check_hashable(value, place, "it")
@@ -250,7 +259,11 @@ class _Walk:
     # Errors
 
     def _path(self, place: int) -> Path:
-        return path_from(self.edges, place, 0)
+        parts: list[Part] = []
+        while place > 0:
+            place, position = self.ways[place]
+            parts.append((child_parts(self.heads[place]) or range(position + 1))[position])
+        return tuple(reversed(parts))
 
     def _check_hashable(self, value: Any, place: int, what: str) -> None:
         try:

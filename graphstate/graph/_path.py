@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-__all__ = ["Part", "Path", "as_part", "follow", "part_order", "path_from", "show_path", "split_key", "write_path"]
+__all__ = ["Part", "Path", "as_part", "follow", "part_order", "path_from", "shorten_path", "show_path", "split_key", "write_path"]
 
 Part: TypeAlias = str | int
 Path: TypeAlias = tuple[Part, ...]
+
+_END = 8
 
 
 def write_path(path: Iterable[Part]) -> str:
@@ -22,7 +24,15 @@ def write_path(path: Iterable[Part]) -> str:
 
 def show_path(path: Iterable[Part]) -> str:
     """`path` for a message, where the root must be seen too."""
-    return f"`{write_path(path) or '(root)'}`"
+    return f"`{shorten_path(path) or '(root)'}`"
+
+
+def shorten_path(path: Iterable[Part]) -> str:
+    """`path` as it is written, or, for a very long one, its two ends."""
+    parts = tuple(path)
+    if len(parts) <= 2 * _END:
+        return write_path(parts)
+    return f"{write_path(parts[:_END])}/...{len(parts) - 2 * _END} more.../{write_path(parts[-_END:])}"
 
 
 def split_key(key: Any) -> Path:

@@ -1,12 +1,12 @@
 """`split` and `merge`: an object graph into structure and values, and back."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, overload
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, overload
 
 import jax
 import jax.numpy as jnp
 
-from graphstate._trace import outer_value, pack, unpack
+from graphstate._trace import pack
 from graphstate.errors import StateTypeError, UpdateError, some_of
 from graphstate.filters import Filter
 
@@ -121,10 +121,13 @@ def graphdef(node: Any) -> GraphDef:
 
 def leaf_value(leaf: Any) -> Any:
     """The value of a State, or the array itself, as a pytree of arrays."""
-    value = unpack(outer_value(leaf)) if isinstance(leaf, State) else leaf
+    value = _read(leaf) if isinstance(leaf, State) else leaf
     if isinstance(value, jax.Array):
         return value
     return jax.tree.map(_as_array, value)
+
+
+_read: Final[Callable[[State], Any]] = State.value.fget  # type: ignore[attr-defined] # a subclass may have a `value` of its own
 
 
 def _as_array(value: Any) -> Any:

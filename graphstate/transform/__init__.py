@@ -1,9 +1,9 @@
 """The transforms of JAX, for functions of Nodes and States, in arguments and in closures alike.
 
-    compile         jit, eval_shape
-    map             vmap, StatefulMapping
-    differentiate   grad, value_and_grad
-    control flow    scan, for_loop
+compile         jit, eval_shape
+map             vmap, StatefulMapping
+differentiate   grad, value_and_grad
+control flow    scan, for_loop
 """
 
 from ._eval_shape import eval_shape

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from graphstate._lift._arguments import gather, is_array_like
-from graphstate._lift._boundary import enter, not_an_array
+from graphstate._lift._boundary import check_containers, enter, not_an_array
 from graphstate._lift._lifted import Lifted
 from graphstate._lift._traced import name_cells
 from graphstate._trace import Frame, pack
@@ -24,7 +24,8 @@ def eval_shape(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> An
 
     Args:
         function: any function of Nodes, States and arrays; a class will do.
-        args, kwargs: its arguments; arrays may be `jax.ShapeDtypeStruct`.
+        *args: its arguments; arrays may be `jax.ShapeDtypeStruct`.
+        **kwargs: its keyword arguments.
 
     Returns:
         The result. Nodes in it are new ones, whose States hold shapes.
@@ -46,6 +47,8 @@ def eval_shape(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> An
             name_cells(frame, inside, arguments, function, watch)
             with watch.guarded():
                 result = function(*inner_args, **inner_kwargs)
+            check_containers(inside)
+            frame.written()
             leaves, treedef = jax.tree.flatten(result)
             if not all(is_graph_object(leaf) or is_array_like(leaf) for leaf in leaves):
                 raise not_an_array(result, "eval_shape")
@@ -59,5 +62,3 @@ def eval_shape(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> An
     packed = [pack(value) if isinstance(head, StateHead) else value for head, value in zip(heads, values, strict=True)]
     objects, plain = iter(unflatten(graphdef, packed)[0]), iter(arrays)
     return jax.tree.map(lambda is_object: next(objects) if is_object else next(plain), marks)
-
-

@@ -58,17 +58,20 @@ class GradFunction(Lifted):
         if self._has_aux:
             if not isinstance(result, tuple) or len(result) != 2:
                 raise StateTypeError(
-                    f"With has_aux=True `{function_name(self.function)}` returns the pair (loss, aux), but it returned {shown(result)}."
+                    f"With has_aux=True `{function_name(self.function)}` returns the pair (loss, aux), but it "
+                    f"returned {shown(result)}."
                 )
             loss = result[0]
         if not hasattr(loss, "shape") and not isinstance(loss, int | float | complex):
             raise StateTypeError(
-                f"`{self.transform}` differentiates a scalar, but `{function_name(self.function)}` returned {shown(loss)}. "
+                f"`{self.transform}` differentiates a scalar, but `{function_name(self.function)}` returned "
+                f"{shown(loss)}. "
                 "Return the loss alone, or (loss, aux) with has_aux=True."
             )
         if jnp.ndim(loss) != 0:
             raise StateTypeError(
-                f"`{self.transform}` differentiates a scalar, but `{function_name(self.function)}` returned an array of shape {jnp.shape(loss)}. "
+                f"`{self.transform}` differentiates a scalar, but `{function_name(self.function)}` returned an array "
+                f"of shape {jnp.shape(loss)}. "
                 "Reduce it (`jnp.mean`), or map the gradient over examples with `vmap`."
             )
 
@@ -147,7 +150,11 @@ def value_and_grad(
 
     Args:
         function: returns a scalar loss, or (loss, aux).
-        argnums, wrt, states, has_aux, holomorphic: as in `grad`.
+        argnums: as in `grad`.
+        wrt: as in `grad`.
+        states: as in `grad`.
+        has_aux: as in `grad`.
+        holomorphic: as in `grad`.
 
     Returns:
         The function that returns (loss, gradient), or ((loss, aux), gradient).

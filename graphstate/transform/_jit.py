@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, overload
+from typing import Any
 
 from graphstate._lift._arguments import function_name
 from graphstate._lift._cached import CachedFunction
@@ -51,8 +51,10 @@ class JitFunction(CachedFunction):
             return StaticKey(value)
         except TypeError:
             raise StateTypeError(
-                f"A static argument of `jit` must be hashable, but argument {where!r} of `{function_name(self.function)}` is "
-                f"{str(value)[:60]!r} of type {type(value).__name__}. Pass a tuple for a list, or wrap it in `graph.Static`."
+                f"A static argument of `jit` must be hashable, but argument {where!r} of "
+                f"`{function_name(self.function)}` is "
+                f"{str(value)[:60]!r} of type {type(value).__name__}. Pass a tuple for a list, or wrap it in "
+                "`graph.Static`."
             ) from None
 
     def lower(self, *args: Any, **kwargs: Any) -> Any:
@@ -82,17 +84,14 @@ def _static_parameters(
     unknown = names - known
     if unknown and not variadic:
         raise StateTypeError(
-            f"`static_argnames` names {sorted(unknown)}, but `{function_name(function)}` has the parameters {sorted(known)}."
+            f"`static_argnames` names {sorted(unknown)}, but `{function_name(function)}` has the parameters "
+            f"{sorted(known)}."
         )
     implied_names = {positional[number] for number in numbers if -len(positional) <= number < len(positional)}
     implied_numbers = {positional.index(name) for name in names if name in positional}
     return tuple(sorted(numbers | implied_numbers)), frozenset(names | implied_names)
 
 
-@overload
-def jit(function: Callable[..., Any], /, **options: Any) -> JitFunction: ...
-@overload
-def jit(**options: Any) -> Callable[[Callable[..., Any]], JitFunction]: ...
 def jit(
     function: Callable[..., Any] | None = None,
     /,

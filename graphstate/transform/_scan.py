@@ -55,8 +55,12 @@ def scan(
     return run(f, init, xs)
 
 
-def _scan(f: Callable[..., Any], init: Any, xs: Any, *, length: int | None, reverse: bool, unroll: int | bool) -> tuple[Any, Any]:
-    return LoopCall(f, lambda carry, x: f(carry, x), init, xs, _lifted(f, "scan").watch(), "scan").run(length, reverse, unroll)
+def _scan(
+    f: Callable[..., Any], init: Any, xs: Any, *, length: int | None, reverse: bool, unroll: int | bool
+) -> tuple[Any, Any]:
+    return LoopCall(f, lambda carry, x: f(carry, x), init, xs, _lifted(f, "scan").watch(), "scan").run(
+        length, reverse, unroll
+    )
 
 
 def for_loop(

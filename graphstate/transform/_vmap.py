@@ -26,8 +26,14 @@ class StatefulMapping(Lifted):
 
     Args:
         function: takes the arguments of one lane.
-        in_axes, out_axes, axis_name, axis_size, spmd_axis_name: as in `vmap`.
-        state_in_axes, state_out_axes, rng: as in `vmap`.
+        in_axes: as in `vmap`.
+        out_axes: as in `vmap`.
+        axis_name: as in `vmap`.
+        axis_size: as in `vmap`.
+        spmd_axis_name: as in `vmap`.
+        state_in_axes: as in `vmap`.
+        state_out_axes: as in `vmap`.
+        rng: as in `vmap`.
         mapping_fn: any function of the form of `jax.vmap`.
         mapping_kwargs: further keyword arguments for it.
 

@@ -146,7 +146,9 @@ def test_a_value_for_a_container_is_refused():
 
 @pytest.mark.parametrize("other", [Node(), 3, [1]])
 def test_something_else_than_values_is_refused(other):
-    with pytest.raises(StateTypeError, match=r"`update` takes GraphStates and nested dicts, but a (Node|int|list) came"):
+    with pytest.raises(
+        StateTypeError, match=r"`update` takes GraphStates and nested dicts, but a (Node|int|list) came"
+    ):
         g.update(sample(), other)
 
 

@@ -231,6 +231,37 @@ def test_methods_of_equal_instances_share_a_program():
     assert len(runs) == 1
 
 
+class Trainer:
+    """What a training loop looks like: the host counts and logs beside the compiled step."""
+
+    def __init__(self):
+        self.model, self.count, self.losses, self.rate, self.runs = Leaf(), 0, [], 0.5, 0
+        self.compiled = gs.jit(self.step)
+
+    def loss(self, x):
+        return self.rate * self.model(x)
+
+    def step(self, x):
+        self.runs += 1
+        return self.loss(x)
+
+    def fit(self, steps):
+        for _ in range(steps):
+            self.losses.append(float(self.compiled(1.0)))
+            self.count += 1
+
+
+def test_what_the_function_does_not_name_may_change():
+    trainer = Trainer()
+    trainer.fit(4)
+    assert trainer.losses == [1.0] * 4
+    assert trainer.runs == 1
+    trainer.rate = 1.0
+    trainer.fit(2)
+    assert trainer.losses[4:] == [2.0] * 2
+    assert trainer.runs == 2
+
+
 # Aliasing
 
 

@@ -114,15 +114,6 @@ def test_a_compiled_step_may_only_refer_to_model_and_optimizer() -> None:
     assert_same_to_rounding(gs.state((referred, optimizers[0])), gs.state((given, optimizers[1])))
 
 
-def test_a_compiled_step_may_be_given_the_buffers_of_model_and_optimizer() -> None:
-    kept, donated = Net(keys()[0], 0.0), Net(keys()[0], 0.0)
-    optimizers = OPTIMIZERS["adam"](kept), OPTIMIZERS["adam"](donated)
-    train, train_donated = gs.jit(step), gs.jit(step, donate_states=True)
-    for x, y in batches():
-        assert_same_to_rounding(train_donated(donated, optimizers[1], x, y), train(kept, optimizers[0], x, y))
-    assert_same_to_rounding(gs.state((donated, optimizers[1])), gs.state((kept, optimizers[0])))
-
-
 def test_the_norm_of_one_member_is_no_business_of_another() -> None:
     """Without an optimizer for each member, clipping by the norm of all would slow every one of them."""
 

@@ -138,7 +138,7 @@ def test_dicts_may_have_any_keys():
 
 def test_a_node_is_no_pytree_that_plain_jax_copies():
     leaf = Leaf()
-    with pytest.raises(TypeError, match="not a valid JAX type"):
+    with pytest.raises(TypeError, match="as an abstract array|not a valid JAX type"):
         jax.jit(lambda leaf: leaf.weight.value)(leaf)
     with pytest.raises(gs.errors.TraceContextError, match="written inside of a transform of plain JAX"):
         jax.jit(lambda x: setattr(leaf.weight, "value", x))(1.0)
@@ -177,6 +177,7 @@ def test_metadata_cannot_be_set_and_lost():
     assert state.metadata["note"] == 1
 
 
+@pytest.mark.no_leak_check("runs many eager operations")
 @pytest.mark.parametrize("rng", ["default", "own"])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_masks_differ_in_every_lane(rng, compiled):
@@ -194,6 +195,7 @@ def test_masks_differ_in_every_lane(rng, compiled):
     assert len({tuple(row.tolist()) for row in rows}) > 20  # of 24 draws of 256 masks
 
 
+@pytest.mark.no_leak_check("runs many eager operations")
 def test_members_and_samples_differ():
     members = gs.vmap(lambda: gs.nn.Linear(4, 4), axis_size=5)()
     assert len({tuple(weight.ravel().tolist()) for weight in members.weight.value}) == 5

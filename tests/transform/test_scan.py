@@ -451,6 +451,8 @@ def test_lengths_that_do_not_fit_are_an_error():
         gs.for_loop(lambda: 1.0)
     with pytest.raises(AxisError, match=r"`scan` needs something to scan, or `length`"):
         gs.scan(lambda carry, x: (carry, x), 0.0)
+    with pytest.raises(AxisError, match=r"`length` of `for_loop` is a number of steps, but it is -1"):
+        gs.for_loop(lambda: 1.0, length=-1)
     with pytest.raises(AxisError, match=r"(?s)`for_loop` .*given 2 different ones:.*4 in .* at axis 0.*5 as `length`"):
         gs.for_loop(lambda x: x, STEPS, length=5)
     with pytest.raises(AxisError, match=r"(?s)given 2 different ones:.*3 in .*4 in "):

@@ -565,6 +565,17 @@ def test_a_returned_part_of_an_argument_keeps_its_axes(part):
     assert jax.tree.leaves(result)[0] is jax.tree.leaves(part(tree))[0]
 
 
+def test_an_unmapped_state_cannot_become_part_of_a_mapped_node():
+    shared, tree = Leaf(7.0), gs.vmap(Tree)(LANES)
+
+    def attach(tree, shared):
+        tree.shared = shared
+
+    with pytest.raises((AxisError, AliasError), match=r"shared.weight.* keeps its axis, but `in_axes` gives it None and `out_axes` 0"):
+        gs.vmap(attach, in_axes=(0, None))(tree, shared)
+    assert not hasattr(tree, "shared")
+
+
 def test_structural_changes_come_out():
     tree = gs.vmap(Tree)(LANES)
     tree.items, left = [], tree.left

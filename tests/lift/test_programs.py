@@ -1,0 +1,212 @@
+"""Drawn programs: whatever transforms a program is made of, it does what it does without them.
+
+A program is a list of operations on a handful of Nodes whose States are partly shared. Some operations call a
+further program through a transform, with some of the Nodes as arguments; the States are reached through arguments
+and through the closure alike, in any order and at any depth. The oracle runs the same program with every transform
+replaced by a plain call or a Python loop; afterwards all values, all structure and all sharing must agree.
+"""
+
+from typing import Any, NamedTuple
+
+import hypothesis
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+import graphstate as gs
+
+pytestmark = pytest.mark.no_leak_check("runs very many eager operations")
+
+NODES = 3
+COMPILING = ("jit", "scan", "for_loop")
+LOOPS = ("scan", "for_loop")
+TRANSFORMS = ("jit", "vmap", "grad", "eval_shape", *LOOPS)
+
+
+class Box(gs.Node):
+    """Two States, one of which may be another Box's, a list, an array and a static value."""
+
+    def __init__(self, a, b):
+        self.a, self.b = a, b
+        self.items = []
+        self.array = jnp.float32(1.0)
+        self.count = 1
+
+
+class World:
+    """The Nodes of one run, and its States in the order in which they were made."""
+
+    def __init__(self, shares):
+        self.states = [gs.State(jnp.float32(number + 1)) for number in range(2 * NODES)]
+        self.boxes = [Box(self.states[2 * i], self.states[shares[i]]) for i in range(NODES)]
+
+    def outcome(self):
+        """All that can be seen of this world; objects are told by the order in which they are met."""
+        order = {id(state): number for number, state in enumerate(self.states)}
+        values = [float(state.value) for state in self.states]
+        for box in self.boxes:
+            for state in [box.a, box.b, *box.items, *(value for name, value in sorted(vars(box).items()) if name.startswith("new"))]:
+                values.append((order.setdefault(id(state), len(order)), float(state.value)))
+            values.append((box.count, float(box.array), sorted(vars(box))))
+        return values
+
+
+class Ref(NamedTuple):
+    """A State: of the closure by its number, or of a Box that is an argument here by its attribute."""
+
+    box: int | None
+    part: Any
+
+
+class Write(NamedTuple):
+    target: Ref
+    source: Ref
+    factor: float
+
+
+class Read(NamedTuple):
+    source: Ref
+
+
+class Restructure(NamedTuple):
+    box: int
+    other: int
+    kind: str
+
+
+class SetArray(NamedTuple):
+    box: int
+
+
+class Call(NamedTuple):
+    transform: str
+    boxes: tuple[int, ...]
+    body: tuple[Any, ...]
+
+
+def refs(boxes):
+    closed = st.builds(Ref, st.none(), st.integers(0, 2 * NODES - 1))
+    return closed | st.builds(Ref, st.sampled_from(boxes), st.sampled_from(["a", "b"])) if boxes else closed
+
+
+@st.composite
+def bodies(draw, boxes, depth, may_restructure):
+    operations = []
+    for _ in range(draw(st.integers(1, 4))):
+        kinds = ["write", "write", "read"] + ["call"] * (2 if depth else 0)
+        if boxes:
+            kinds += ["array"] + (["restructure"] if may_restructure else [])
+        match draw(st.sampled_from(kinds)):
+            case "write":
+                operations.append(draw(st.builds(Write, refs(boxes), refs(boxes), st.sampled_from([0.5, -0.25, 1.0]))))
+            case "read":
+                operations.append(Read(draw(refs(boxes))))
+            case "array":
+                operations.append(SetArray(draw(st.sampled_from(boxes))))
+            case "restructure":
+                kinds = ["new", "append", "exchange", "share", "count", "replace"]
+                operations.append(Restructure(draw(st.sampled_from(boxes)), draw(st.sampled_from(boxes)), draw(st.sampled_from(kinds))))
+            case "call":
+                transform = draw(st.sampled_from(TRANSFORMS))
+                # `for_loop` has nothing that is carried as an argument; what it reaches, it closes over.
+                inner = () if transform == "for_loop" else tuple(draw(st.lists(st.sampled_from(boxes or range(NODES)), max_size=2)))
+                inner = inner if boxes else ()
+                restructures = may_restructure and transform not in LOOPS
+                operations.append(Call(transform, inner, draw(bodies(tuple(dict.fromkeys(inner)), depth - 1, restructures))))
+    return tuple(operations)
+
+
+def run(world, body, boxes, x, calls):
+    """Runs a program; `boxes` are those that are arguments here, by number."""
+
+    def find(ref):
+        return world.states[ref.part] if ref.box is None else getattr(boxes[ref.box], ref.part)
+
+    total = x
+    for operation in body:
+        match operation:
+            case Write(target, source, factor):
+                find(target).value = factor * find(source).value + x
+            case Read(source):
+                total = total + find(source).value
+            case SetArray(box):
+                boxes[box].array = 0.5 * boxes[box].array + x
+                total = total + boxes[box].array
+            case Restructure(box, other, kind):
+                restructure(boxes[box], boxes[other], kind, total)
+                total = total + boxes[box].count
+            case Call(transform, numbers, inner):
+
+                def function(*arguments, x, inner=inner, numbers=numbers):
+                    return run(world, inner, dict(zip(numbers, arguments, strict=True)), x, calls)
+
+                total = 0.5 * total + calls[transform](function, [boxes[number] for number in numbers], x)
+    return total
+
+
+def restructure(box, other, kind, value):
+    match kind:
+        case "new":
+            setattr(box, f"new{len(vars(box))}", gs.State(0.125 * value))
+        case "append":
+            box.items.append(gs.State(0.25 * value))
+        case "exchange":
+            box.a, box.b = box.b, box.a
+        case "share":
+            box.a = other.b
+        case "count":
+            box.count += 1
+        case "replace":
+            box.b = gs.State(0.5 * value)
+
+
+TRANSFORMED = {
+    "jit": lambda f, boxes, x: gs.jit(lambda boxes, x: f(*boxes, x=x))(boxes, x),
+    "vmap": lambda f, boxes, x: gs.vmap(lambda boxes, x: f(*boxes, x=x), in_axes=None, axis_size=2)(boxes, x)[0],
+    "grad": lambda f, boxes, x: gs.value_and_grad(lambda x, boxes: f(*boxes, x=x))(x, boxes)[0],
+    "scan": lambda f, boxes, x: gs.scan(lambda boxes, x: (boxes, f(*boxes, x=x)), boxes, jnp.stack([x, 0.5 * x]))[1].sum(),
+    "for_loop": lambda f, boxes, x: gs.for_loop(lambda x: f(x=x), jnp.stack([x, 0.5 * x])).sum(),
+    "eval_shape": lambda f, boxes, x: gs.eval_shape(lambda boxes, x: f(*boxes, x=x), boxes, x).size * x,
+}
+PLAIN = {
+    **dict.fromkeys(["jit", "vmap", "grad"], lambda f, boxes, x: f(*boxes, x=x)),
+    **dict.fromkeys(["scan", "for_loop"], lambda f, boxes, x: f(*boxes, x=x) + f(*boxes, x=0.5 * x)),
+    "eval_shape": lambda f, boxes, x: x,
+}
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(
+    body=bodies(tuple(range(NODES)), 3, True),
+    shares=st.lists(st.integers(0, 2 * NODES - 1), min_size=NODES, max_size=NODES),
+    outermost=st.sampled_from(["jit", "plain"]),
+)
+def test_a_program_does_what_it_does_without_transforms(body, shares, outermost):
+    world, plain = World(shares), World(shares)
+
+    def program(boxes, x):
+        return run(world, body, dict(enumerate(boxes)), x, TRANSFORMED)
+
+    compiled = gs.jit(program) if outermost == "jit" else program
+    for number in range(3):  # the second call finds the program of the first where nothing has changed
+        x = jnp.float32(0.5 + number)
+        result = compiled(world.boxes, x)
+        expected = run(plain, body, dict(enumerate(plain.boxes)), x, PLAIN)
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
+        agree(world.outcome(), plain.outcome())
+        # Between two calls: another value, and two States that change places.
+        for each in (world, plain):
+            each.states[number].value = each.states[number].value + 1.0
+            each.boxes[0].a, each.boxes[1].b = each.boxes[1].b, each.boxes[0].a
+
+
+def agree(mine, theirs):
+    assert len(mine) == len(theirs)
+    for one, other in zip(mine, theirs, strict=True):
+        if isinstance(one, float):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+        else:
+            assert one[0] == other[0]
+            assert one[2:] == other[2:]
+            np.testing.assert_allclose(one[1], other[1], rtol=1e-4, atol=1e-4)
