@@ -4,6 +4,7 @@ Each function imports its library and returns how to build the two calls, forwar
 descent. The train step keeps its model wherever the library keeps it: in the objects, or in the result.
 """
 
+import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from _mlp import MLP, RATE, WIDTH, Call, Params, example, loss_of, params_of
 
-__all__ = ["installed_peers"]
+__all__ = ["installed_peers", "versions_of_peers"]
 
 Builders = Mapping[str, Callable[[int], Call]]
 
@@ -148,6 +149,15 @@ _PEERS: Final[Mapping[str, tuple[str, Callable[[], Builders]]]] = {
 }
 
 
+def _installed() -> dict[str, tuple[str, Callable[[], Builders]]]:
+    return {name: peer for name, peer in _PEERS.items() if importlib.util.find_spec(peer[0])}
+
+
 def installed_peers() -> dict[str, Builders]:
     """How to build the calls in each peer that can be imported, by the peer's name."""
-    return {name: peer() for name, (module, peer) in _PEERS.items() if importlib.util.find_spec(module)}
+    return {name: builders() for name, (_, builders) in _installed().items()}
+
+
+def versions_of_peers() -> dict[str, str]:
+    """The version of each peer that can be imported, by the name of its distribution."""
+    return {package: importlib.metadata.version(package) for package, _ in _installed().values()}

@@ -9,7 +9,6 @@ anything is measured. A peer that is not installed is left out; the extra `bench
 """
 
 import argparse
-import importlib.metadata
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from _mlp import STEPS, WAYS, Call
-from _peers import installed_peers
+from _peers import installed_peers, versions_of_peers
 from _timing import Comparison, compare, machine, steady, table
 
 WORK = {"forward": "forward pass", "descent": "train step"}
@@ -46,12 +45,6 @@ def measure(layers: int, step: str, rounds: int, seconds: float) -> Comparison:
     return compare(steady(calls, seconds), rounds)
 
 
-def versions() -> str:
-    """The version of each peer that is installed, in one line."""
-    peers = {name.split(".")[0].split(",")[0]: None for name in installed_peers()}
-    return ", ".join(f"{peer} {importlib.metadata.version(peer)}" for peer in peers)
-
-
 Results = list[tuple[int, str, Comparison]]
 
 
@@ -71,7 +64,7 @@ def main() -> None:
 
 def _as_json(results: Results) -> str:
     rows = [{"layers": layers, "step": step, **asdict(found)} for layers, step, found in results]
-    return json.dumps({"machine": machine(), "versions": versions(), "steady": rows}, indent=2)
+    return json.dumps({"machine": machine(), "versions": versions_of_peers(), "steady": rows}, indent=2)
 
 
 def _as_text(results: Results) -> str:
@@ -80,7 +73,8 @@ def _as_text(results: Results) -> str:
         for layers, step, found in results
     ]
     title = "A warm call: ratio to pure JAX, median (quartiles)"
-    return "\n\n".join([machine(), versions(), title, table(rows)])
+    versions = ", ".join(f"{package} {version}" for package, version in versions_of_peers().items())
+    return "\n\n".join([machine(), versions, title, table(rows)])
 
 
 if __name__ == "__main__":

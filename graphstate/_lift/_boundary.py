@@ -299,7 +299,7 @@ def _is_unchanged(inside: Inside, out: Out) -> bool:
 
 
 def _shift(inside: Inside) -> int:
-    """How places were renumbered: what comes out starts with the tuple of roots, what came in only if there were several."""
+    """How places were renumbered: what comes out starts with the tuple of roots, what came in only with several."""
     return 0 if len(inside.roots) > 1 else 1
 
 

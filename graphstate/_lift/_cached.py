@@ -174,12 +174,12 @@ class CachedFunction(Lifted):
         shape = self._shapes[treedef, tuple(map(type, leaves))]
         joint = Joint([leaves[spot] for spot in shape.spots], plans) if plans else _NOTHING
         key = (shape.treedef, shape.spots, joint.graphdef, statics)
-        return _Match(shape, joint, key, self._filed(key, watch))
+        return _Match(shape, joint, key, self._filed(key, watch.key))
 
-    def _filed(self, key: Hashable, watch: Watch) -> list[Entry]:
-        entries = self._entries.get((key, watch.key))
+    def _filed(self, key: Hashable, watch_key: Hashable) -> list[Entry]:
+        entries = self._entries.get((key, watch_key))
         if entries is None:
-            entries = self._entries[key, watch.key] = []
+            entries = self._entries[key, watch_key] = []
             _shorten(self._entries)
         return entries
 
@@ -213,10 +213,9 @@ class CachedFunction(Lifted):
         if watch.is_current():
             self._matches[token] = match
             _shorten(self._matches)
-        elif watch.forgive(self.changed_by_itself):
-            # What the function itself changes while it is traced (a counter, a list that it appends to) is no
-            # dependency: the program is filed under what remains, and found there by the next call.
-            self._filed(match.key, self.watch()).extend(match.entries)
+        elif match.entry is not None and match.entry.watch_key != watch.key:
+            # The function has changed things itself: the program is filed under what remains, for the next call.
+            self._filed(match.key, match.entry.watch_key).append(match.entry)
 
     def _run(self, match: _Match, watch: Watch, statics: Any, leaves: list[Any], plans: list[Plan]) -> Any:
         while True:

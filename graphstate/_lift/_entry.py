@@ -108,6 +108,7 @@ class Entry:
         array_settings: the names of those whose values are arrays.
         watches: what the functions depend on that were called, beside the one of the entry.
         alias_reads: the arguments' States, by number, that were also reached through the closure.
+        watch_key: what the function depends on, without what it was seen to change itself.
     """
 
     def __init__(self, owner: "CachedFunction", watch: Watch, statics: Any) -> None:
@@ -120,6 +121,7 @@ class Entry:
         self.array_settings: frozenset[str] = frozenset()
         self.watches: list[Watch] = []
         self.alias_reads: dict[int, weakref.ref[Cell]] = {}
+        self.watch_key = watch.key
         self.compiled = jax.jit(self._trace, **owner.jit_options)
         self._serial = next(_serials)
         self._watched = frozenset(watch.functions)
@@ -250,6 +252,7 @@ class Entry:
             name_cells(frame, inside, arguments, owner.function, watch)
             with watch.guarded(), methods.guarded():
                 result = owner.run_user(self.statics, args, kwargs)
+            self._forgive(watch, methods)
             leaving = leave(frame, inside, result, owner.transform)
             departure, slots = leaving.departure, frame.written()
             watch.check_one_way(arguments.objects(), not departure.is_same, owner.transform)
@@ -282,6 +285,17 @@ class Entry:
         self._remember(frame, watch, methods, *found[0])
         return program
 
+    def _forgive(self, watch: Watch, methods: Watch) -> None:
+        """What the function itself changed while it was traced (a counter, a list) is no dependency.
+
+        This is looked at as soon as it has returned: what other threads change meanwhile must not be taken for its doing.
+        """
+        ignored = self.owner.changed_by_itself
+        if not watch.is_current() and watch.forgive(ignored):
+            self.watch_key = Watch(watch.origin, ignored).key
+        if not methods.is_current():
+            methods.forgive(ignored)
+
     def _keep(self, key: Hashable, program: Program) -> None:
         """Keeps the program for a call that is made again; for good, unless it belongs to a trace around it."""
         if any(isinstance(const, Tracer) for const in program.jaxpr.consts):
@@ -306,11 +320,9 @@ class Entry:
         self.watches += [
             each for each in frame.watches if each is not watch and not self._watched.issuperset(each.functions)
         ]
-        methods.forgive(self.owner.changed_by_itself)
         if methods.functions:
-            self.watches.append(
-                methods if methods.is_current() else Watch(methods.functions.values(), self.owner.changed_by_itself)
-            )
+            still = methods.is_current()
+            self.watches.append(methods if still else Watch(methods.origin, self.owner.changed_by_itself))
         self.revision += 1
         if draws and not self.draws:
             self.draws = True

@@ -348,11 +348,12 @@ def _check_type(transform: str, name: str, before: Any, after: Any) -> None:
 
 def _like(carry: _Carry, after: _Carry) -> _Carry:
     """The carry after a step, with the weak types of the carry before it."""
-    return jax.tree.map(
+    typed: _Carry = jax.tree.map(
         lambda before, now: lax.convert_element_type(now, before.dtype) if _is_weaker(before, now) else now,
         carry,
         after,
-    )  # type: ignore[no-any-return]
+    )
+    return typed
 
 
 def _is_weaker(before: Any, after: Any) -> bool:

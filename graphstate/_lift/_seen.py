@@ -11,7 +11,7 @@ import itertools
 import types
 import weakref
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import jax
 import numpy as np
@@ -20,6 +20,8 @@ from graphstate.graph._attributes import is_graph_object
 from graphstate.graph._heads import StaticKey
 
 __all__ = ["Seen", "by_id", "iter_parts", "see"]
+
+Names: TypeAlias = frozenset[str] | None
 
 _ATOMS: Final = frozenset({int, float, bool, str, bytes, complex, type(None)})
 _DEPTH: Final = 4
@@ -46,18 +48,26 @@ class Seen:
         ref: a weak reference to it, if it is.
         keys: the keys of its parts; None for a value without parts.
         parts: its parts.
+        names: of an instance the attributes that count; None for all.
     """
 
-    __slots__ = ("keys", "kind", "parts", "ref", "value")
+    __slots__ = ("keys", "kind", "names", "parts", "ref", "value")
 
     def __init__(
-        self, value: Any, ref: Callable[[], Any] | None, kind: type, keys: Any, parts: "list[Seen] | None"
+        self,
+        value: Any,
+        ref: Callable[[], Any] | None,
+        kind: type,
+        keys: Any,
+        parts: "list[Seen] | None",
+        names: Names = None,
     ) -> None:
         self.value = value
         self.ref = ref
         self.kind = kind
         self.keys = keys
         self.parts = parts
+        self.names = names
 
     def is_same(self, value: Any) -> bool:
         """Whether `value` is what was seen."""
@@ -65,7 +75,7 @@ class Seen:
             return (self.value if self.ref is None else self.ref()) is value
         if type(value) is not self.kind or (self.ref is not None and self.ref() is not value):
             return False
-        keys, items = _parts_of(value)
+        keys, items = _parts_of(value, self.names)
         return bool(keys == self.keys) and all(map(Seen.is_same, self.parts, items))
 
     def key(self) -> Hashable:
@@ -82,7 +92,7 @@ class Seen:
             if not self.is_same(value):
                 yield ()
             return
-        keys, items = _parts_of(value)
+        keys, items = _parts_of(value, self.names)
         if keys != self.keys:
             # A list that was appended to, a set that was added to: as a whole. A dict: by the keys that came or went.
             if not isinstance(keys, tuple):
@@ -116,7 +126,7 @@ class _Partial(Seen):
     __slots__ = ("_ignored", "_kept")
 
     def __init__(self, seen: Seen, ignored: set[tuple[Hashable, ...]]) -> None:
-        super().__init__(seen.value, seen.ref, seen.kind, seen.keys, seen.parts)
+        super().__init__(seen.value, seen.ref, seen.kind, seen.keys, seen.parts, seen.names)
         self._ignored = ignored
         kept: dict[Any, Seen] = {}
         for name, part in zip(seen._names(), seen.parts or (), strict=True):
@@ -129,7 +139,7 @@ class _Partial(Seen):
     def is_same(self, value: Any) -> bool:
         if type(value) is not self.kind or (self.ref is not None and self.ref() is not value):
             return False
-        keys, items = _parts_of(value)
+        keys, items = _parts_of(value, self.names)
         if keys != self.keys and (_KEYS,) not in self._ignored:
             return False
         now = dict(zip(keys if isinstance(keys, tuple) else range(len(items)), items, strict=True))
@@ -139,15 +149,15 @@ class _Partial(Seen):
         return (self.kind, tuple((name, part.key()) for name, part in self._kept.items()))
 
 
-def see(value: Any, depth: int = 0) -> Seen:
-    """`value` as it is now."""
+def see(value: Any, names: Names = None, depth: int = 0) -> Seen:
+    """`value` as it is now; of an instance only the attributes of these names count."""
     if is_graph_object(value) or isinstance(value, jax.Array | np.ndarray):
         return Seen(None, _weak(value), type(value), None, None)
     if depth < _DEPTH and _has_parts(value, depth):
-        keys, items = _parts_of(value)
+        keys, items = _parts_of(value, names)
         held = None if isinstance(value, (*_SEQUENCES, dict, set, frozenset)) else _weak(value)
         below = depth + 1 if held is None else max(depth + 1, 1)
-        return Seen(None, held, type(value), keys, [see(item, below) for item in items])
+        return Seen(None, held, type(value), keys, [see(item, names, below) for item in items], names)
     return Seen(value, None, type(value), None, None)
 
 
@@ -188,8 +198,8 @@ def _slots(cls: Hashable) -> tuple[str, ...]:
     return tuple(name for name in names if not name.startswith("__"))
 
 
-def _parts_of(value: Any) -> tuple[Any, list[Any]]:
-    """The keys of a container and its parts."""
+def _parts_of(value: Any, names: Names = None) -> tuple[Any, list[Any]]:
+    """The keys of a container and its parts; of an instance those of these names."""
     if isinstance(value, dict):
         return tuple(value), list(value.values())
     if isinstance(value, _SEQUENCES):
@@ -198,18 +208,20 @@ def _parts_of(value: Any) -> tuple[Any, list[Any]]:
         return frozenset(value), []
     attributes = dict(getattr(value, "__dict__", {}))
     attributes.update((name, getattr(value, name)) for name in _slots_of(value) if hasattr(value, name))
+    if names is not None:
+        attributes = {name: item for name, item in attributes.items() if name in names}
     return tuple(attributes), list(attributes.values())
 
 
-def iter_parts(name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
+def iter_parts(name: str, value: Any, names: Names = None, depth: int = 0) -> Iterator[tuple[str, Any]]:
     """`value` and all that is looked at inside of it, with how messages call it."""
     yield name, value
     if is_graph_object(value) or depth >= _DEPTH or not _has_parts(value, depth):
         return
-    keys, items = _parts_of(value)
+    keys, items = _parts_of(value, names)
     for key, item in zip(keys if isinstance(keys, tuple) else itertools.count(), items, strict=False):
         label = f"{name}[{key!r}]" if isinstance(value, (*_SEQUENCES, dict)) else f"{name}.{key}"
-        yield from iter_parts(label, item, depth + 1)
+        yield from iter_parts(label, item, names, depth + 1)
 
 
 def _static_key(value: Any) -> Hashable:

@@ -21,16 +21,17 @@ from graphstate.graph._flatten import Flat, flatten, is_unchanged
 from graphstate.graph._heads import NodeHead
 from graphstate.graph._node import Node
 from graphstate.graph._path import shorten_path
-from graphstate.graph._references import SELF, Reference, iter_references
+from graphstate.graph._references import SELF, Reference, iter_references, mentioned_names
 from graphstate.graph._state import State
 
 from ._plan import plan_of
-from ._seen import Seen, by_id, is_instance, iter_parts, see
+from ._seen import Names, Seen, by_id, is_instance, iter_parts, see
 
 __all__ = ["Ignored", "Watch", "methods_of"]
 
 _serials: Final = itertools.count(1)
 _CALL: Final = "__call__"
+_BY_COMPUTED_NAME: Final = frozenset({"getattr", "vars", "__dict__", "attrgetter", "__getattribute__", "asdict"})
 
 Ignored = dict[Hashable, set[tuple[Hashable, ...]]]
 """What a function was seen to change itself: for each reference the places in its value."""
@@ -46,6 +47,7 @@ class Watch:
     Attributes:
         serial: a number that no other watch has.
         key: equal for two watches that a traced program may be shared between.
+        origin: the functions that it was made for.
         functions: the functions whose references were followed, by id.
     """
 
@@ -60,16 +62,17 @@ class Watch:
         "_seen",
         "functions",
         "key",
+        "origin",
         "serial",
     )
 
     def __init__(self, functions: Iterable[Any], ignored: Ignored) -> None:
         self.serial = next(_serials)
+        self.origin = tuple(functions)
         self.functions: dict[int, Any] = {}
         self._seen: list[tuple[Reference, Seen]] = []
         self._roots: dict[int, tuple[str, weakref.ref[Any]]] = {}
-        self._follow(list(functions), ignored)
-        self._follow_methods(ignored)
+        self._follow(self.origin, ignored)
         roots = self.roots()
         self._plans = [(weakref.ref(root), plan_of(root).serial) for _, root in roots]
         self._numpy = [
@@ -80,14 +83,29 @@ class Watch:
 
     # Looking
 
-    def _follow(self, functions: list[Any], ignored: Ignored) -> None:
-        pending: list[Any] = []
-        for function in functions:
-            if is_graph_object(function):
-                self._add_root(type(function).__name__, function)
-            elif is_instance(function):
-                self._add(Reference(type(function).__name__, function, SELF), pending, None, ignored)
-            pending.append(_code_of(function))
+    def _follow(self, functions: Iterable[Any], ignored: Ignored) -> None:
+        """Follows functions, the methods that they name, and those of the Nodes that they reach, to the end."""
+        found: list[Reference] = []
+        pending = list(functions)
+        for function in pending:
+            if is_graph_object(function) or is_instance(function):
+                found.append(Reference(type(function).__name__, function, SELF))
+        pending = list(map(_code_of, pending))
+        while pending:
+            found += self._follow_functions(pending)
+            pending = [each for each in self._methods(found) if id(each) not in self.functions]
+        names = self._names()
+        for reference in found:
+            value = reference.get()
+            seen = see(value, names).without(ignored.get(_place(reference), set()))
+            if seen is not None:
+                self._seen.append((reference, seen))
+            for name, part in iter_parts(reference.name, value, names):
+                if is_graph_object(part):
+                    self._roots.setdefault(id(part), (name, weakref.ref(part)))
+
+    def _follow_functions(self, pending: list[Any]) -> list[Reference]:
+        found = []
         while pending:
             function = pending.pop()
             if id(function) in self.functions:
@@ -95,38 +113,33 @@ class Watch:
             self.functions[id(function)] = function
             module = getattr(_innermost(function), "__module__", None)
             for reference in iter_references(function):
-                self._add(reference, pending, module, ignored)
+                value = reference.get()
+                if isinstance(value, types.ModuleType):
+                    continue
+                found.append(reference)
+                pending += [part for _, part in iter_parts(reference.name, value) if _is_followed(part, module)]
+        return found
 
-    def _add(self, reference: Reference, pending: list[Any], module: str | None, ignored: Ignored) -> None:
-        value = reference.get()
-        if isinstance(value, types.ModuleType):
-            return
-        seen = see(value).without(ignored.get(_place(reference), set()))
-        if seen is not None:
-            self._seen.append((reference, seen))
-        for name, part in iter_parts(reference.name, value):
-            if is_graph_object(part):
-                self._add_root(name, part)
-            elif _is_followed(part, module):
-                pending.append(part)
+    def _methods(self, found: list[Reference]) -> list[Any]:
+        """The methods of the Nodes that were found, and of plain instances those that are named."""
+        names = self._names()
+        methods: dict[int, Any] = {}
+        for reference in found:
+            for _, part in iter_parts(reference.name, reference.get(), names):
+                if is_graph_object(part):
+                    heads = plan_of(part).graphdef.heads
+                    classes = {head.type for head in heads if isinstance(head, NodeHead)}
+                    methods.update((id(each), each) for cls in classes for each in methods_of(cls))
+                elif is_instance(part):
+                    cls: Any = type(part)
+                    named = (each for each in methods_of(cls) if names is None or each.__name__ in names)
+                    methods.update((id(each), each) for each in named)
+        return list(methods.values())
 
-    def _add_root(self, name: str, root: Any) -> None:
-        self._roots.setdefault(id(root), (name, weakref.ref(root)))
-
-    def _follow_methods(self, ignored: Ignored) -> None:
-        """Follows the methods of all Nodes that are reached, until they lead to no further ones."""
-        done: set[type] = set()
-        while True:
-            classes = {
-                head.type
-                for _, root in self.roots()
-                for head in plan_of(root).graphdef.heads
-                if isinstance(head, NodeHead)
-            }
-            if classes <= done:
-                return
-            self._follow([function for cls in classes - done for function in methods_of(cls)], ignored)
-            done |= classes
+    def _names(self) -> Names:
+        """The names that the functions mention; None where they can reach attributes by names that are computed."""
+        names = frozenset[str]().union(*(mentioned_names(_innermost(each)) for each in self.functions.values()))
+        return None if names & _BY_COMPUTED_NAME else names
 
     def _sort(self) -> None:
         """Puts what is compared by identity where that is cheap."""

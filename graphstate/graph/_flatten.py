@@ -252,7 +252,7 @@ class _Walk:
     def _visit_static(self, value: Any, place: int) -> None:
         self._check_hashable(value, place, "it")
         self._check_hides_nothing(value, place)
-        if isinstance(value, types.FunctionType) or hasattr(value, "__wrapped__"):
+        if callable(value) and (isinstance(value, types.FunctionType) or hasattr(value, "__wrapped__")):
             self.functions.setdefault(id(value), place)
         self.add(StaticHead(StaticKey(value)))
 
@@ -294,7 +294,9 @@ class _Walk:
         """A static object must not hide Nodes and States from the graph."""
         if isinstance(value, frozenset):
             inside = [("an element", item) for item in value]
-        elif isinstance(value, type | types.ModuleType | types.FunctionType) or hasattr(value, "__wrapped__"):
+        elif isinstance(value, type | types.ModuleType | types.FunctionType) or (
+            callable(value) and hasattr(value, "__wrapped__")
+        ):
             return
         else:
             inside = list(getattr(value, "__dict__", {}).items())

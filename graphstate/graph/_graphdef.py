@@ -19,7 +19,7 @@ from ._heads import (
     TupleHead,
 )
 from ._path import Part, Path, as_part, follow, part_order, path_from, show_path
-from ._ways import References, Ways
+from ._ways import Paths, References, Ways
 
 __all__ = ["GraphDef", "child_parts"]
 
@@ -95,12 +95,12 @@ class GraphDef:
         """The first path of a place."""
         return path_from(self.edges, place, 0)
 
-    def paths(self, place: int) -> tuple[Path, ...]:
-        """All paths of a place that pass no place twice, the first path first."""
+    def paths(self, place: int) -> Paths:
+        """All paths of a place that pass no place twice, the first path first; written out when they are looked at."""
         if self.is_tree:
-            return (self.path(place),)
+            return Paths(lambda: (self.path(place),))
         ways: Ways = self._cached("ways", lambda graph: Ways(graph.references))
-        return ways.paths(place)
+        return Paths(lambda: ways.paths(place))
 
     @property
     def is_tree(self) -> bool:

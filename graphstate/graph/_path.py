@@ -3,7 +3,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-__all__ = ["Part", "Path", "as_part", "follow", "part_order", "path_from", "shorten_path", "show_path", "split_key", "write_path"]
+__all__ = [
+    "Part",
+    "Path",
+    "as_part",
+    "follow",
+    "part_order",
+    "path_from",
+    "shorten_path",
+    "show_path",
+    "split_key",
+    "write_path",
+]
 
 Part: TypeAlias = str | int
 Path: TypeAlias = tuple[Part, ...]

@@ -113,7 +113,7 @@ def _attributes(node: Node) -> Any:
     """What is pickled of a Node: what its class says, else its attributes."""
     if type(node).__getstate__ is not object.__getstate__:
         return node.__getstate__()
-    return dict(read_attributes(node))
+    return {name: _freeze_leaf(item) for name, item in read_attributes(node).items()}
 
 
 def _make_group(classes: list[type[Node]]) -> Group:
@@ -129,7 +129,7 @@ def _fill_group(group: Group, attributes: list[Any]) -> None:
             # A `__getstate__` of its own may return a pair: what is in `__dict__`, and what is in slots.
             for part in held if isinstance(held, tuple) else (held,):
                 for name, item in (part or {}).items():
-                    write_attribute(node, name, item)
+                    write_attribute(node, name, _thaw_leaf(item))
         touch(node)
 
 
@@ -192,7 +192,11 @@ def freeze(value: Any) -> Any:
 
 def thaw(value: Any) -> Any:
     """What was frozen."""
-    return jax.tree.map(lambda leaf: leaf.key() if isinstance(leaf, _FrozenKey) else leaf, value)
+    return jax.tree.map(_thaw_leaf, value)
+
+
+def _thaw_leaf(leaf: Any) -> Any:
+    return leaf.key() if isinstance(leaf, _FrozenKey) else leaf
 
 
 def _freeze_leaf(leaf: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from graphstate._trace import MISSING
 
-__all__ = ["Reference", "global_names", "iter_reached", "iter_references"]
+__all__ = ["Reference", "global_names", "iter_reached", "iter_references", "mentioned_names"]
 
 
 def _element(container: Any, key: Any) -> Any:
@@ -65,6 +65,23 @@ def global_names(code: types.CodeType) -> tuple[str, ...]:
                 names[instruction.argval] = None
         pending += [item for item in current.co_consts if isinstance(item, types.CodeType)]
     return tuple(names)
+
+
+def mentioned_names(function: Any) -> frozenset[str]:
+    """Every name that a function and those defined in it mention: variables, attributes, and texts."""
+    code = getattr(function, "__code__", None)
+    return _mentioned(code) if isinstance(code, types.CodeType) else frozenset()
+
+
+@functools.lru_cache(maxsize=4096)
+def _mentioned(code: types.CodeType) -> frozenset[str]:
+    names = {
+        *code.co_names,
+        *code.co_varnames,
+        *code.co_freevars,
+        *(item for item in code.co_consts if isinstance(item, str)),
+    }
+    return frozenset(names).union(*(_mentioned(item) for item in code.co_consts if isinstance(item, types.CodeType)))
 
 
 def iter_references(function: Any) -> Iterator[Reference]:
@@ -126,4 +143,6 @@ def _elements(value: Any) -> list[Any]:
 
 
 def _is_function(value: Any) -> bool:
-    return isinstance(value, types.FunctionType | types.MethodType | functools.partial) or hasattr(value, "__wrapped__")
+    return isinstance(value, types.FunctionType | types.MethodType | functools.partial) or (
+        callable(value) and hasattr(value, "__wrapped__")
+    )

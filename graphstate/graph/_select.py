@@ -1,6 +1,5 @@
 """Finding live objects in a graph: `states`, `nodes` and `shared`."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, overload
 
@@ -14,7 +13,6 @@ from ._layout import check_order
 from ._mapping import PathMapping
 from ._path import Path
 from ._state import State
-from ._ways import Paths
 
 __all__ = ["nodes", "select_places", "select_states", "shared", "states"]
 
@@ -60,7 +58,7 @@ def select_places(flat: Flat, filters: Sequence[Filter]) -> list[list[int]]:
     for place in graph.leaves:
         if not isinstance(graph.heads[place], StateHead):
             continue
-        paths = Paths(functools.partial(graph.paths, place))
+        paths = graph.paths(place)
         record = _LiveRecord(flat.objects[place])
         for places, predicate in zip(found, predicates, strict=True):
             if predicate.matches(paths, record):

@@ -26,7 +26,6 @@ from ._path import show_path
 from ._split import leaf_value
 from ._state import State
 from ._summary import summarize_value
-from ._ways import Paths
 
 __all__ = ["stack", "take", "unstack"]
 
@@ -153,7 +152,7 @@ def _axis_of(flat: Flat, place: int, axis: int | StateAxes | None) -> Axis:
     graphdef = flat.graphdef
     head = graphdef.heads[place]
     assert isinstance(head, StateHead | ArrayHead)
-    return axis.axis(Paths(lambda: graphdef.paths(place)), record_of(head, leaf_value(flat.objects[place])))
+    return axis.axis(graphdef.paths(place), record_of(head, leaf_value(flat.objects[place])))
 
 
 def _position(axis: int, dimensions: int, path: str, shape: Sequence[int]) -> int:

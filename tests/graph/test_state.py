@@ -177,6 +177,14 @@ def test_a_key_is_pickled_as_data_and_comes_back_typed():
         assert (jax.random.key_data(key) == jax.random.key_data(state.value["key"])).all()
 
 
+def test_a_key_that_is_an_attribute_is_pickled_as_data_too():
+    node = Node()
+    node.key = jax.random.key(3)
+    data = pickle.dumps(node)
+    assert b"PRNGKeyArray" not in data
+    assert pickle.loads(data).key == node.key
+
+
 def test_a_tracer_is_not_pickled():
     @jax.jit
     def fails(x):

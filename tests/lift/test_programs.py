@@ -117,11 +117,11 @@ def bodies(draw, boxes, depth, may_restructure):
     return tuple(operations)
 
 
-def run(world, body, boxes, x, calls):
+def run(states, body, boxes, x, calls):
     """Runs a program; `boxes` are those that are arguments here, by number."""
 
     def find(ref):
-        return world.states[ref.part] if ref.box is None else getattr(boxes[ref.box], ref.part)
+        return states[ref.part] if ref.box is None else getattr(boxes[ref.box], ref.part)
 
     total = x
     for operation in body:
@@ -139,7 +139,7 @@ def run(world, body, boxes, x, calls):
             case Call(transform, numbers, inner):
 
                 def function(*arguments, x, inner=inner, numbers=numbers):
-                    return run(world, inner, dict(zip(numbers, arguments, strict=True)), x, calls)
+                    return run(states, inner, dict(zip(numbers, arguments, strict=True)), x, calls)
 
                 total = 0.5 * total + calls[transform](function, [boxes[number] for number in numbers], x)
     return total
@@ -184,15 +184,16 @@ PLAIN = {
 )
 def test_a_program_does_what_it_does_without_transforms(body, shares, outermost):
     world, plain = World(shares), World(shares)
+    states = world.states
 
     def program(boxes, x):
-        return run(world, body, dict(enumerate(boxes)), x, TRANSFORMED)
+        return run(states, body, dict(enumerate(boxes)), x, TRANSFORMED)
 
     compiled = gs.jit(program) if outermost == "jit" else program
     for number in range(3):  # the second call finds the program of the first where nothing has changed
         x = jnp.float32(0.5 + number)
         result = compiled(world.boxes, x)
-        expected = run(plain, body, dict(enumerate(plain.boxes)), x, PLAIN)
+        expected = run(plain.states, body, dict(enumerate(plain.boxes)), x, PLAIN)
         np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
         agree(world.outcome(), plain.outcome())
         # Between two calls: another value, and two States that change places.

@@ -275,15 +275,27 @@ def test_a_state_with_an_axis_as_argument_and_another_in_state_in_axes_is_an_err
         both(leaf)
 
 
-def test_an_argument_that_is_also_in_the_closure_is_one_state():
+def test_a_mapped_argument_is_not_read_from_the_closure_too():
     leaf = stacked()
 
     def step(argument):
         argument.weight.value = argument.weight.value + 1
         return leaf.weight.value
 
-    np.testing.assert_array_equal(gs.vmap(step)(leaf), [1.0, 2.0, 3.0])
-    np.testing.assert_array_equal(leaf.weight.value, [1.0, 2.0, 3.0])
+    with pytest.raises(AliasError, match=r"`argument.weight` is mapped as an argument, so that each lane has its slice, and .* from its closure too"):
+        gs.vmap(step)(leaf)
+    np.testing.assert_array_equal(leaf.weight.value, LANES)
+
+
+def test_an_unmapped_argument_is_one_state_with_that_of_the_closure():
+    leaf = Leaf(1.0)
+
+    def step(argument, x):
+        argument.weight.value = argument.weight.value + 1
+        return leaf.weight.value * x
+
+    np.testing.assert_array_equal(gs.vmap(step, in_axes=(None, 0))(leaf, LANES), 2 * LANES)
+    assert leaf.weight.value == 2.0
 
 
 # Closed-over States
