@@ -112,7 +112,7 @@ def _fit_flax() -> bool:
 
 
 row(
-    "jit, then new weights in the model it closes over",
+    "jit, then new weights in a model that it closes over",
     graphstate=lambda: _closed(Ours(), gs.jit, lambda m: setattr(m.weight, "value", jnp.float32(5)), 5),
     flax=lambda: _closed(Flax(), nnx.jit, lambda m: m.weight.set_value(jnp.float32(5)), 5),
     brainstate=lambda: _closed(
@@ -120,19 +120,19 @@ row(
     ),
 )
 row(
-    "jit, then a number set on the model it closes over",
+    "jit, then a number set on that model",
     graphstate=lambda: _closed(Ours(), gs.jit, lambda m: setattr(m, "scale", 0.0), 0),
     flax=lambda: _closed(Flax(), nnx.jit, lambda m: setattr(m, "scale", 0.0), 0),
     brainstate=lambda: _closed(Brain(), brainstate.transform.jit, lambda m: setattr(m, "scale", 0.0), 0),
 )
 row(
-    "jit, then a submodule of it replaced",
+    "jit, then a part of that model replaced",
     graphstate=lambda: _replaced(gs.Node(), Ours, gs.jit),
     flax=lambda: _replaced(nnx.Module(), Flax, nnx.jit),
     brainstate=lambda: _replaced(brainstate.nn.Module(), Brain, brainstate.transform.jit),
 )
 row(
-    "jit while training is off, then training switched on",
+    "jit with dropout off, then dropout switched on",
     graphstate=lambda: _fit(gs.nn.Dropout(0.5), gs.jit, gs.environ.context),
     flax=_fit_flax,
     brainstate=lambda: _fit(brainstate.nn.Dropout(0.5), brainstate.transform.jit, brainstate.environ.context),
@@ -155,12 +155,12 @@ def _plain_write(model: Any, write: Callable[[Any], Any], read: Callable[[Any], 
 
 
 row(
-    "plain jax.jit around a map of the model, then new weights",
+    "plain `jax.jit` around a map of it, then new weights",
     graphstate=lambda: _plain_read(Ours(), gs.vmap),
     brainstate=lambda: _plain_read(Brain(), brainstate.transform.vmap),
 )
 row(
-    "plain jax.jit of a function that writes to its argument",
+    "plain `jax.jit` of a function that writes to a model",
     graphstate=lambda: _plain_write(
         Ours(), lambda m: setattr(m.weight, "value", m.weight.value + 1), lambda m: m.weight.value
     ),
@@ -204,7 +204,7 @@ def _tied_equinox() -> bool:
 
 
 row(
-    "a weight used in two places, and one step of descent",
+    "a weight in two places, and a step of descent",
     graphstate=_tied,
     flax=_tied_flax,
     brainstate=_tied_brainstate,
@@ -257,14 +257,14 @@ def _members_brainstate() -> bool:
 
 
 row(
-    "dropout in every lane of a map, the model not mapped",
+    "dropout in the lanes of a map, the model not mapped",
     graphstate=_masks,
     flax=_masks_flax,
     brainstate=_masks_brainstate,
 )
-row("members of an ensemble, no keys given", graphstate=_members, flax=_members_flax, brainstate=_members_brainstate)
+row("members of an ensemble, made in a map", graphstate=_members, flax=_members_flax, brainstate=_members_brainstate)
 row(
-    "a state that lanes read and write, declared as output only",
+    "a state that lanes read, mapped as output only",
     graphstate=lambda: _grow(gs.HiddenState(jnp.zeros(5)), gs.vmap, state_out_axes={gs.HiddenState: 0}),
     brainstate=lambda: _grow(
         brainstate.HiddenState(jnp.zeros(5)),
@@ -299,7 +299,7 @@ def _shape_brainstate(model: Brain) -> None:
 
 
 row(
-    "a traced value kept on the model that jit closes over",
+    "a traced value kept on a model that jit closes over",
     graphstate=lambda: _leak(Ours(), gs.jit),
     flax=lambda: _leak(Flax(), nnx.jit),
     brainstate=lambda: _leak(Brain(), brainstate.transform.jit),
@@ -319,16 +319,16 @@ row(
 
 
 def outcome(case: Callable[[], Any]) -> str:
-    """What came: "right", "error", "warning" with the result, or "wrong"."""
+    """What came: "right", the error or the warning, or "wrong"."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             if case():
                 return "right"
         except Exception as error:
-            return f"error: {type(error).__name__}"
+            return type(error).__name__
     said = {each.category.__name__ for each in caught if not issubclass(each.category, DeprecationWarning)}
-    return f"warning: {', '.join(sorted(said))}" if said else "wrong"
+    return ", ".join(sorted(said)) or "wrong"
 
 
 def main() -> None:

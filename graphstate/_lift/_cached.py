@@ -33,7 +33,7 @@ from ._watch import Watch
 
 __all__ = ["CachedFunction"]
 
-_tree_flatten: Final = jax.tree_util.tree_flatten
+_tree_flatten: Final = jax.tree_util.default_registry.flatten
 _LIMIT: Final = 1024
 _UNLOCKED: Final = contextlib.nullcontext()
 
@@ -131,7 +131,7 @@ class CachedFunction(Lifted):
             entry = self._entry_of(match, watch, statics, plans)
             values = _read(match.joint.leaves(plans))
             captured = [read_source(source, environ.depend_on) for source in entry.sources]
-            calling.arguments = lambda: Arguments(leaves, match.shape, match.joint)
+            calling.arguments = leaves, match.shape, match.joint
             try:
                 result = getattr(entry.compiled, stage)(values, captured, [leaves[spot] for spot in match.shape.rest])
                 self._remember(token, match, watch)
@@ -153,16 +153,15 @@ class CachedFunction(Lifted):
         if watch is None or not watch.is_current() or local.frame is not None:
             watch = self.watch()
         plans = []
-        token = [shape.serial, watch.serial, statics]
         for spot in shape.spots:
             root = leaves[spot]
             plan = getattr(root, "_graph_plan", None)
-            if plan is None or not plan.is_current(root):
-                plan = plan_of(root)
-            plans.append(plan)
-            token.append(plan.serial)
-        found = tuple(token)
-        return found, self._matches.get(found), watch, plans
+            plans.append(plan if plan is not None and plan.is_current(root) else plan_of(root))
+        if len(plans) == 1:
+            token = (shape.serial, watch.serial, statics, plans[0].serial)
+        else:
+            token = (shape.serial, watch.serial, statics, *[plan.serial for plan in plans])
+        return token, self._matches.get(token), watch, plans
 
     def _new_shape(self, leaves: list[Any], treedef: Any, types: tuple[type, ...]) -> Shape:
         shape = make_shape(next(self._serials), leaves, treedef, types, self.transform, self.function)
@@ -238,20 +237,21 @@ _NOTHING: Final = Joint((), ())
 def _call(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan]) -> Any:
     """Runs a program where nothing is being traced."""
     joint, shape = match.joint, match.shape
-    targets = joint.leaves(plans)
-    cells = entry.captured_cells()
+    targets = plans[0].leaves if len(plans) == 1 else joint.leaves(plans)
+    cells = entry.captured_cells() if entry.sources else []
     try:
         values = [target._value for target in targets] if joint.only_states else _read(targets)
-        captured = [cell._value for cell in cells]
+        captured = [cell._value for cell in cells] if cells else cells
     except AttributeError:  # a value that could be changed in place, or none
         values, captured = _read(targets), _read(cells)
-    calling.arguments = lambda: Arguments(leaves, shape, joint)
+    calling.arguments = leaves, shape, joint
     try:
         returned = entry.compiled(values, captured, [leaves[spot] for spot in shape.rest])
     finally:
         calling.arguments = None
-    note: Note = returned.note
-    results, written, fresh, outer = returned.values
+    note, (results, written, fresh, outer) = entry.understand(returned)
+    if note.is_pure:
+        return results
     closed = entry.written_cells(note, cells) if note.captured else []
     if not note.is_simple:
         return _finish(note, Arguments(leaves, shape, joint), closed, results, written, fresh, outer)
@@ -266,17 +266,16 @@ def _call_in_trace(entry: Entry, match: _Match, leaves: list[Any], plans: list[P
     read = [read_lazily(outer_value(leaf) if isinstance(leaf, Cell) else leaf) for leaf in match.joint.leaves(plans)]
     values = [value for value, _ in read]
     captured = [read_source(source, environ.depend_on) for source in entry.sources]
-    calling.arguments = lambda: Arguments(leaves, match.shape, match.joint)
+    calling.arguments = leaves, match.shape, match.joint
     try:
         returned = entry.compiled(values, captured, [leaves[spot] for spot in match.shape.rest])
     finally:
         calling.arguments = None
     _pass_on(entry)  # again: what the call has read while it was traced is known now
-    note: Note = returned.note
+    note, (results, written, fresh, outer) = entry.understand(returned)
     for number, (_, stream) in enumerate(read):
         if stream is not None and number not in note.unread:
             stream.checked()
-    results, written, fresh, outer = returned.values
     closed = [ref() for ref in note.captured]
     return _finish(note, Arguments(leaves, match.shape, match.joint), closed, results, written, fresh, outer)
 

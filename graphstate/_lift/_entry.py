@@ -8,7 +8,7 @@ import itertools
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import jax
@@ -21,7 +21,7 @@ from graphstate.graph._node import Node
 from graphstate.graph._state import State
 from graphstate.random import RandomState
 
-from ._arguments import Arguments
+from ._arguments import Arguments, Joint, Shape
 from ._boundary import Departure, enter, leave
 from ._capture import CaptureFrame, Program, Source, trace_program, unread_inputs
 from ._plan import plan_of
@@ -52,7 +52,7 @@ class RunEagerly(Exception):  # noqa: N818, not an error
 class Calling(threading.local):
     """The call that this thread is making, for the tracing that it may lead to."""
 
-    arguments: Callable[[], Arguments] | None = None
+    arguments: tuple[list[Any], Shape, Joint] | None = None
 
 
 calling: Final = Calling()
@@ -64,27 +64,38 @@ class Note:
     Attributes:
         departure: what comes out of the arguments' graph.
         captured: the States of the closure that were written.
+        is_pure: whether nothing was written, and the result holds no graph objects.
         is_simple: whether what was written are single arrays in States, and the result holds no graph objects.
         unread: the arguments' RandomStates, by number, whose keys the program does not look at.
         positions: where the captured States stand among those that the entry reads, as of a revision of it.
     """
 
-    __slots__ = ("captured", "departure", "is_simple", "positions", "revision", "unread")
+    __slots__ = ("captured", "departure", "is_pure", "is_simple", "positions", "revision", "unread")
 
     def __init__(self, departure: Departure, captured: tuple[weakref.ref[Cell], ...], is_simple: bool) -> None:
         self.departure = departure
         self.captured = captured
         self.is_simple = is_simple
+        self.is_pure = is_simple and not departure.written and not captured
         self.unread: frozenset[int] = frozenset()
         self.positions: tuple[int, ...] = ()
         self.revision = -1
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Note) and self._content() == other._content()
+
+    def __hash__(self) -> int:
+        return hash((self.captured, self.is_simple))
+
+    def _content(self) -> tuple[Any, ...]:
+        return self.departure, self.captured, self.is_simple, self.unread
+
 
 class Returned:
-    """What a compiled program returns: values, and the note of the program that made them.
+    """Values, and the note of the program that made them.
 
-    The note travels in the static part of the output's structure, so that whichever program `jax.jit` has run
-    (they differ by shapes), what it returned says what it means.
+    Where the programs of an entry mean different things by what they return, the note travels in the static part of
+    the output's structure: whichever program `jax.jit` has run (they differ by shapes), what it returned says it.
     """
 
     __slots__ = ("note", "values")
@@ -108,6 +119,7 @@ class Entry:
         array_settings: the names of those whose values are arrays.
         watches: what the functions depend on that were called, beside the one of the entry.
         alias_reads: the arguments' States, by number, that were also reached through the closure.
+        note: what the outputs of the programs mean, as long as all of them mean the same.
         watch_key: what the function depends on, without what it was seen to change itself.
     """
 
@@ -121,6 +133,7 @@ class Entry:
         self.array_settings: frozenset[str] = frozenset()
         self.watches: list[Watch] = []
         self.alias_reads: dict[int, weakref.ref[Cell]] = {}
+        self.note: Note | None = None
         self.watch_key = watch.key
         self.compiled = jax.jit(self._trace, **owner.jit_options)
         self._serial = next(_serials)
@@ -132,6 +145,7 @@ class Entry:
         self._programs: OrderedDict[Hashable, Program] = OrderedDict()
         self._pending: dict[Hashable, Program] = {}
         self._stamp: object = None
+        self._tells_apart = False
 
     # What the programs depend on
 
@@ -218,7 +232,14 @@ class Entry:
 
     # Tracing
 
-    def _trace(self, values: list[Any], captured: list[Any], arrays: list[Any]) -> Returned:
+    def understand(self, returned: Any) -> tuple[Note, Any]:
+        """The note and the values of what a program returned."""
+        if type(returned) is Returned:
+            return returned.note, returned.values
+        assert self.note is not None
+        return self.note, returned
+
+    def _trace(self, values: list[Any], captured: list[Any], arrays: list[Any]) -> Any:
         """What `jax.jit` traces: the program of the user's function, for these types."""
         if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
             raise RunEagerly
@@ -231,8 +252,15 @@ class Entry:
         if missing or len(captured) != len(self.sources):
             self._add_sources(missing)
             raise Again
+        if self.note is None:
+            self.note = program.note
+        elif not self._tells_apart and program.note != self.note:
+            self._tells_apart = True
+            self.compiled = jax.jit(self._trace, **self.owner.jit_options)
+            raise Again
         inputs = [captured[self._index[source.key]] for source in program.sources]
-        return Returned(program.note, program.run((values, arrays), inputs))
+        values = program.run((values, arrays), inputs)
+        return Returned(program.note, values) if self._tells_apart else values
 
     def _fits(self, program: Program, captured: list[Any]) -> bool:
         """Whether a kept program takes what is captured now; while inputs are missing, the next call will tell."""
@@ -243,7 +271,7 @@ class Entry:
 
     def _capture(self, key: Hashable, values: list[Any], arrays: list[Any]) -> Program:
         assert calling.arguments is not None
-        arguments, owner = calling.arguments(), self.owner
+        arguments, owner = Arguments(*calling.arguments), self.owner
         frame, watch, methods = CaptureFrame(), owner.watch(), self._watch_methods(arguments)
         found: list[tuple[dict[int, weakref.ref[Cell]], bool]] = []
 
@@ -288,7 +316,7 @@ class Entry:
     def _forgive(self, watch: Watch, methods: Watch) -> None:
         """What the function itself changed while it was traced (a counter, a list) is no dependency.
 
-        This is looked at as soon as it has returned: what other threads change meanwhile must not be taken for its doing.
+        Looked at as soon as it has returned: what other threads change must not be taken for its doing.
         """
         ignored = self.owner.changed_by_itself
         if not watch.is_current() and watch.forgive(ignored):

@@ -9,6 +9,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, Final
 
+from graphstate.graph._attributes import has_extras
 from graphstate.graph._flatten import Flat, are_unchanged, flatten
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._node import Node
@@ -36,7 +37,9 @@ class Plan:
     __slots__ = (
         "_below",
         "_containers",
+        "_lists",
         "_nodes",
+        "_others",
         "_root_version",
         "_versions",
         "captured",
@@ -54,7 +57,10 @@ class Plan:
         self.only_states = all(isinstance(leaf, State) for leaf in self.leaves)
         self.captured: dict[int, list[Any]] = {}
         self._below = flat.objects[1:]
+        # A list whose elements are equal only where they are the same object is compared in one step.
+        self._lists = [(each, before) for each, before, _ in flat.containers if _compares_by_identity(each, before)]
         self._containers = flat.containers
+        self._others = [each for each in flat.containers if not _compares_by_identity(*each[:2])]
         skipped = 1 if isinstance(root, Node) else 0
         self._root_version = flat.versions[0] if skipped else 0
         self._nodes = flat.nodes[skipped:]
@@ -64,7 +70,10 @@ class Plan:
         """Whether the graph of `root` is as it was when it was walked."""
         if root._graph_version != self._root_version or list(map(_version, self._nodes)) != self._versions:
             return False
-        return not self._containers or are_unchanged(self._containers)
+        for now, before in self._lists:
+            if now != before:
+                return False
+        return not self._others or are_unchanged(self._others)
 
     def objects(self, root: Any) -> list[Any]:
         """The object at each place."""
@@ -74,6 +83,13 @@ class Plan:
         """The walk, as `flatten` returned it."""
         nodes = [root, *self._nodes] if isinstance(root, Node) else self._nodes
         return Flat(self.graphdef, self.objects(root), nodes, self._containers)
+
+
+def _compares_by_identity(container: Any, elements: list[Any]) -> bool:
+    if type(container) is not list:
+        return False
+    comparisons: set[Any] = {type(item).__eq__ for item in elements}
+    return comparisons <= {object.__eq__, State.__eq__}
 
 
 def plan_of(root: Any) -> Plan:
@@ -87,6 +103,7 @@ def plan_of(root: Any) -> Plan:
     if isinstance(root, State):
         # A plan kept on a State would hold the State: only its number is kept, and the plan is made anew.
         plan = Plan(root, root._plan)
-        root._plan = plan.serial
+        # What a subclass of State keeps beside the value may change unnoticed.
+        root._plan = None if has_extras(type(root)) else plan.serial
         return plan
     return Plan(root)

@@ -60,6 +60,8 @@ class Watch:
         "_plans",
         "_roots",
         "_seen",
+        "_weak_cells",
+        "_weak_globals",
         "functions",
         "key",
         "origin",
@@ -143,18 +145,27 @@ class Watch:
 
     def _sort(self) -> None:
         """Puts what is compared by identity where that is cheap."""
-        self._codes = [(ref.holder, seen.value) for ref, seen in self._seen if ref.key == "__code__"]
-        self._cells = [(ref.holder, seen.value) for ref, seen in self._seen if ref.key is None and _is_strong(seen)]
-        self._globals = [
-            (ref.holder, ref.key, seen.value)
-            for ref, seen in self._seen
-            if type(ref.holder) is dict and _is_strong(seen)
-        ]
-        self._others = [
-            (ref, seen)
-            for ref, seen in self._seen
-            if not (_is_strong(seen) and (ref.key is None or ref.key == "__code__" or type(ref.holder) is dict))
-        ]
+        self._cells: list[tuple[Any, Any]] = []
+        self._weak_cells: list[tuple[Any, Any]] = []
+        self._codes: list[tuple[Any, Any]] = []
+        self._globals: list[tuple[dict[str, Any], str, Any]] = []
+        self._weak_globals: list[tuple[dict[str, Any], str, Any]] = []
+        self._others: list[tuple[Reference, Seen]] = []
+        for reference, seen in self._seen:
+            holder, key = reference.holder, reference.key
+            is_weak = seen.ref is not None
+            if seen.parts is not None:
+                self._others.append((reference, seen))
+            elif key is None:
+                (self._weak_cells if is_weak else self._cells).append((holder, seen.ref if is_weak else seen.value))
+            elif key == "__code__":
+                self._codes.append((holder, seen.value))
+            elif type(holder) is dict:
+                (self._weak_globals if is_weak else self._globals).append(
+                    (holder, key, seen.ref if is_weak else seen.value)
+                )
+            else:
+                self._others.append((reference, seen))
 
     # Asking
 
@@ -164,6 +175,9 @@ class Watch:
             for cell, value in self._cells:
                 if cell.cell_contents is not value:
                     return False
+            for cell, ref in self._weak_cells:
+                if cell.cell_contents is not ref():
+                    return False
         except ValueError:
             return False
         for function, code in self._codes:
@@ -171,6 +185,9 @@ class Watch:
                 return False
         for names, name, value in self._globals:
             if names.get(name) is not value:
+                return False
+        for names, name, ref in self._weak_globals:
+            if names.get(name) is not ref():
                 return False
         for reference, seen in self._others:
             if not seen.is_same(reference.get()):
@@ -246,10 +263,6 @@ def _graph_key(roots: list[Any]) -> Hashable:
 
 def _is_equal(array: Any, before: Any) -> bool:
     return np.array_equal(array, before, equal_nan=before.dtype.kind in "fc")
-
-
-def _is_strong(seen: Seen) -> bool:
-    return seen.parts is None and seen.ref is None
 
 
 def _place(reference: Reference) -> Hashable:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from graphstate._compat import EVAL, ArrayImpl, current_trace
 from graphstate.errors import TraceContextError
 
-from ._frame import Home, base_lookup, current_home, describe, local, write_foreign
+from ._frame import Home, base_lookup, check_foreign, current_home, describe, local, write_foreign
 from ._place import Place, place_of_caller
 from ._value import Packed, check_value, is_traced, pack, unpack
 
@@ -93,7 +93,10 @@ def commit(values: Iterable[tuple[Cell, Any]]) -> None:
         return
     trace = current_trace()
     if trace is not EVAL:
-        for cell, value in values:
+        pairs = list(values)
+        for cell, _ in pairs:
+            check_foreign(cell, trace)
+        for cell, value in pairs:
             write_foreign(cell, value, trace)
         return
     with _committing:

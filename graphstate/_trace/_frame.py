@@ -316,9 +316,14 @@ def base_cell_value(cell: Any) -> Any:
 
 def write_foreign(cell: Any, value: Any, trace: Trace) -> None:
     """Writes `cell` in a trace that plain JAX began: only where the Cell was born there."""
+    check_foreign(cell, trace)
+    cell._held = value
+
+
+def check_foreign(cell: Any, trace: Trace) -> None:
+    """Refuses to write a Cell in a trace that plain JAX began, unless it was born there."""
     home = cell._home
     if home is not None and home.trace() is trace:
-        cell._held = value
         return
     raise TraceContextError(
         f"{describe(cell)} was written inside of a transform of plain JAX, which would lose the value or leak a "

@@ -131,6 +131,12 @@ def test_graphdefs_have_no_shapes():
     assert g.diff(first, second) == ["x: f32[2] -> f32[3]"]
 
 
+def test_a_state_that_was_changed_in_place_is_compared_by_what_is_said_of_it():
+    first, second = one(State({"a": jnp.ones(1)})), one(State({"a": jnp.ones(1)}))
+    second.x.value["b"] = 1
+    assert g.diff(first, second) == ["x: {'a': f32[1]} -> changed in place"]
+
+
 def test_pytrees_of_nodes_are_compared():
     node = one(1)
     assert g.diff((node, [State(1)]), (node, [State(1.5)])) == ["1/0: 1 -> 1.5"]

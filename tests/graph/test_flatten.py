@@ -1,5 +1,6 @@
 """What the walk refuses, and that bound methods and partials are structure."""
 
+import collections
 import functools
 import operator
 
@@ -216,6 +217,19 @@ def test_a_walk_knows_whether_the_graph_is_still_the_same(change):
     node.inner.length.value = 2
     assert is_unchanged(flat)
     change(node)
+    assert not is_unchanged(flat)
+
+
+def test_a_change_of_a_pytree_object_is_found():
+    node = Node()
+    node.table = collections.OrderedDict(a=1)
+    flat = flatten(node)
+    assert is_unchanged(flat)
+    node.table["a"] = 2
+    assert not is_unchanged(flat)
+    node.table["a"] = 1
+    assert is_unchanged(flat)
+    node.table["b"] = 2
     assert not is_unchanged(flat)
 
 

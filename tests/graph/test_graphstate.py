@@ -156,6 +156,29 @@ def test_to_dict_is_nested_and_plain():
     assert type(values["layers"][0]) is dict
 
 
+def test_the_value_of_a_state_by_itself_has_the_empty_path():
+    state = State({"a": jnp.ones(1), "b": jnp.zeros(2)})
+    values = g.state(state).to_dict()
+    assert values.keys() == {""}
+    assert GraphState.from_dict(values, like=state)[()]["b"].shape == (2,)
+
+
+def test_a_long_graphstate_is_cut():
+    node = Node()
+    node.items = [jnp.ones(1)] * 300
+    lines = repr(g.state(node)).splitlines()
+    assert len(lines) == 200
+    assert lines[-1] == "  ... 102 more"
+
+
+def test_graphstates_in_another_order_are_aligned_by_path():
+    node = sample()
+    one, two = g.state(node), g.state(sample())
+    untied = GraphState.from_dict(two.to_dict())
+    assert untied._layout != one._layout
+    assert (one.map(lambda a, b: a - b, untied)["layers/1/weight"] == 0).all()
+
+
 def test_from_dict_takes_types_from_like():
     node = sample()
     text = {"layers": {"0": {"weight": jnp.ones(2)}}, "mean": jnp.ones(3)}

@@ -1,5 +1,6 @@
 """Pickles: what several objects share, and what they leave out."""
 
+import functools
 import io
 import pickle
 
@@ -155,6 +156,17 @@ def test_local_classes_go_through_cloudpickle():
     assert restored[1].act(1) == 2
     with pytest.raises((pickle.PicklingError, AttributeError)):
         pickle.dumps(node)
+
+
+def test_nodes_in_partials_and_containers_are_members_of_the_group():
+    node = Leaf()
+    node.call = functools.partial(max, Branch(), key=node)
+    node.deep = {"a": [((Branch(),),)]}
+    node.call.args[0].owner = node
+    restored = again(node)
+    assert restored.call.args[0].owner is restored
+    assert restored.call.keywords["key"] is restored
+    assert isinstance(restored.deep["a"][0][0][0], Branch)
 
 
 def test_plans_homes_and_places_stay_behind():

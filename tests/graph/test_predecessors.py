@@ -1,7 +1,4 @@
-"""What went wrong in flax.nnx and brainstate, told of here as it is now.
-
-The sections are those of research/nnx.md (6.1, 6.7) and research/brainstate.md (3.1).
-"""
+"""What goes wrong without a word in the systems before this one (flax.nnx, brainstate), and what happens here."""
 
 import jax
 import jax.numpy as jnp

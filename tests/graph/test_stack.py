@@ -92,6 +92,13 @@ def test_an_index_may_be_traced():
     assert some["count"].tolist() == [1, 0]
 
 
+def test_a_traced_index_takes_from_numpy_arrays_too():
+    node = Node()
+    node.table = np.arange(6).reshape(3, 2)
+    taken = jax.jit(lambda index: g.state(g.take(node, index)))(-1)
+    assert taken["table"].tolist() == [4, 5]
+
+
 def test_abstract_members_stack_and_unstack():
     node = g.abstract(make)
     stacked = g.stack([node, g.clone(node)])

@@ -1,6 +1,7 @@
 """`Static` and the comparison of static values."""
 
 import copy
+import enum
 import pickle
 
 import numpy as np
@@ -9,6 +10,11 @@ import pytest
 import graphstate.graph as g
 from graphstate.graph import Node, Static
 from graphstate.graph._heads import StaticKey
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
 
 
 def holding(value):
@@ -27,6 +33,7 @@ def holding(value):
         (1j, 1.0),
         (complex(0.0, -0.0), 0j),
         (np.float32(1), np.float64(1)),
+        (Colour.RED, Colour.BLUE),
     ],
 )
 def test_values_of_other_types_and_signs_differ(one, two):

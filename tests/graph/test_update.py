@@ -220,6 +220,14 @@ def test_arrays_are_set_on_what_holds_them():
     assert node.table[3][1][1] == 5
 
 
+def test_a_numpy_array_stays_one_outside_of_traces():
+    node = Node()
+    node.table = np.zeros(2, np.float32)
+    node.state = State(np.zeros(2, np.float32))
+    g.update(node, {"table": jnp.ones(2), "state": jnp.ones(2)})
+    assert type(node.table) is type(node.state.value) is np.ndarray
+
+
 def test_an_array_that_nothing_can_be_set_on_is_refused():
     node = sample()
     with pytest.raises(StructureError, match="but `1` is held by the tuple that was given, which cannot be changed"):

@@ -235,7 +235,13 @@ def plain(value: Any) -> Any:
     """Arrays as nested lists, all else as it is."""
     if isinstance(value, jax.Array | np.ndarray):
         return (str(value.dtype), value.tolist())
-    return jax.tree.map(lambda leaf: plain(leaf) if isinstance(leaf, jax.Array | np.ndarray) else (type(leaf), leaf), value) if isinstance(value, dict | list) else (type(value), value)
+    return (
+        jax.tree.map(
+            lambda leaf: plain(leaf) if isinstance(leaf, jax.Array | np.ndarray) else (type(leaf), leaf), value
+        )
+        if isinstance(value, dict | list)
+        else (type(value), value)
+    )
 
 
 def survivors(root: Any) -> dict[int, Any]:
@@ -276,7 +282,9 @@ def test_a_change_comes_out_as_if_it_were_made_eagerly(change, run):
 
 
 @pytest.mark.no_leak_check("runs many transforms")
-@pytest.mark.parametrize("change", [add_attributes, append_to_list, shorten_list, edit_dict, change_statics, swap, replace_arrays, share])
+@pytest.mark.parametrize(
+    "change", [add_attributes, append_to_list, shorten_list, edit_dict, change_statics, swap, replace_arrays, share]
+)
 def test_changes_come_out_on_every_call_with_the_same_objects(change):
     compiled, eager, tree = gs.jit(change), Tree(), Tree()
     for number in range(2):
@@ -469,3 +477,42 @@ def test_a_registered_class_is_a_node_too():
         assert compiled(foreign, 3.0) is foreign
         assert foreign.count == expected
         assert foreign.new.value == 6.0
+
+
+class Annotated(gs.State):
+    """A State with a static attribute of its own."""
+
+    def __init__(self, value):
+        super().__init__(value)
+        self.note = "outside"
+
+
+@pytest.mark.parametrize("holds", ["state", "node"])
+def test_an_attribute_of_a_state_is_structure(holds):
+    state = Annotated(jnp.float32(1.0))
+    argument = state if holds == "state" else gs.Node()
+    if holds == "node":
+        argument.state = state
+
+    def change(argument, x):
+        inside = argument if holds == "state" else argument.state
+        result = x if inside.note == "outside" else -x
+        inside.note = "inside"
+        return result
+
+    compiled = gs.jit(change)
+    assert [compiled(argument, 1.0), compiled(argument, 1.0)] == [1.0, -1.0]
+    assert state.note == "inside"
+    assert (argument if holds == "state" else argument.state) is state
+
+
+def test_an_attribute_of_a_closed_over_state_stays():
+    state = Annotated(jnp.float32(1.0))
+
+    def change(x):
+        state.note = x
+        return x
+
+    with pytest.raises(gs.errors.GraphStateError, match="note"):
+        gs.jit(change)(1.0)
+    assert state.note == "outside"

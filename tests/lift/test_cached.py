@@ -313,7 +313,12 @@ def test_a_state_captured_from_nowhere_may_become_an_argument():
 
     call = Counted(step)
     other = Leaf(10.0)
-    assert [call(other, 1.0), call(outer.inner.leaf, 1.0), call(other, 1.0), call(outer.inner.leaf, 1.0)] == [3.0, 4.0, 4.0, 5.0]
+    assert [call(other, 1.0), call(outer.inner.leaf, 1.0), call(other, 1.0), call(outer.inner.leaf, 1.0)] == [
+        3.0,
+        4.0,
+        4.0,
+        5.0,
+    ]
     assert (other.weight.value, outer.inner.leaf.weight.value) == (12.0, 5.0)
     assert call.runs == 2
 
@@ -371,7 +376,11 @@ def test_settings_read_inside_of_loops_and_maps_count():
     def step(x):
         return x * (2.0 if environ.get("fit") else 3.0)
 
-    for call in (lambda x: gs.for_loop(step, x), gs.jit(lambda x: gs.for_loop(step, x)), gs.jit(lambda x: gs.vmap(step)(x))):
+    for call in (
+        lambda x: gs.for_loop(step, x),
+        gs.jit(lambda x: gs.for_loop(step, x)),
+        gs.jit(lambda x: gs.vmap(step)(x)),
+    ):
         assert call(jnp.ones(2)).tolist() == [3.0, 3.0]
         with environ.context(fit=True):
             assert call(jnp.ones(2)).tolist() == [2.0, 2.0]

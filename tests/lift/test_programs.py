@@ -9,6 +9,7 @@ replaced by a plain call or a Python loop; afterwards all values, all structure 
 from typing import Any, NamedTuple
 
 import hypothesis
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ import graphstate as gs
 pytestmark = pytest.mark.no_leak_check("runs very many eager operations")
 
 NODES = 3
-COMPILING = ("jit", "scan", "for_loop")
 LOOPS = ("scan", "for_loop")
 TRANSFORMS = ("jit", "vmap", "grad", "eval_shape", *LOOPS)
 
@@ -31,22 +31,30 @@ class Box(gs.Node):
         self.a, self.b = a, b
         self.items = []
         self.array = jnp.float32(1.0)
+        self.rng = gs.random.RandomState(0)
         self.count = 1
 
 
 class World:
-    """The Nodes of one run, and its States in the order in which they were made."""
+    """The Nodes of one run, its States in the order in which they were made, and a stream that is shared with a Box."""
 
     def __init__(self, shares):
         self.states = [gs.State(jnp.float32(number + 1)) for number in range(2 * NODES)]
         self.boxes = [Box(self.states[2 * i], self.states[shares[i]]) for i in range(NODES)]
+        self.rng = self.boxes[0].rng
 
     def outcome(self):
         """All that can be seen of this world; objects are told by the order in which they are met."""
         order = {id(state): number for number, state in enumerate(self.states)}
         values = [float(state.value) for state in self.states]
+        values += [float(jax.random.uniform(box.rng.value)) for box in self.boxes]
         for box in self.boxes:
-            for state in [box.a, box.b, *box.items, *(value for name, value in sorted(vars(box).items()) if name.startswith("new"))]:
+            for state in [
+                box.a,
+                box.b,
+                *box.items,
+                *(value for name, value in sorted(vars(box).items()) if name.startswith("new")),
+            ]:
                 values.append((order.setdefault(id(state), len(order)), float(state.value)))
             values.append((box.count, float(box.array), sorted(vars(box))))
         return values
@@ -67,6 +75,10 @@ class Write(NamedTuple):
 
 class Read(NamedTuple):
     source: Ref
+
+
+class Draw(NamedTuple):
+    box: int | None
 
 
 class Restructure(NamedTuple):
@@ -91,10 +103,10 @@ def refs(boxes):
 
 
 @st.composite
-def bodies(draw, boxes, depth, may_restructure):
+def bodies(draw, boxes, depth, may_restructure=True, may_draw=True):
     operations = []
     for _ in range(draw(st.integers(1, 4))):
-        kinds = ["write", "write", "read"] + ["call"] * (2 if depth else 0)
+        kinds = ["write", "write", "read"] + ["call"] * (2 if depth else 0) + ["draw"] * may_draw
         if boxes:
             kinds += ["array"] + (["restructure"] if may_restructure else [])
         match draw(st.sampled_from(kinds)):
@@ -102,22 +114,35 @@ def bodies(draw, boxes, depth, may_restructure):
                 operations.append(draw(st.builds(Write, refs(boxes), refs(boxes), st.sampled_from([0.5, -0.25, 1.0]))))
             case "read":
                 operations.append(Read(draw(refs(boxes))))
+            case "draw":
+                operations.append(Draw(draw(st.none() | st.sampled_from(boxes) if boxes else st.none())))
             case "array":
                 operations.append(SetArray(draw(st.sampled_from(boxes))))
             case "restructure":
                 kinds = ["new", "append", "exchange", "share", "count", "replace"]
-                operations.append(Restructure(draw(st.sampled_from(boxes)), draw(st.sampled_from(boxes)), draw(st.sampled_from(kinds))))
+                operations.append(
+                    Restructure(
+                        draw(st.sampled_from(boxes)), draw(st.sampled_from(boxes)), draw(st.sampled_from(kinds))
+                    )
+                )
             case "call":
                 transform = draw(st.sampled_from(TRANSFORMS))
                 # `for_loop` has nothing that is carried as an argument; what it reaches, it closes over.
-                inner = () if transform == "for_loop" else tuple(draw(st.lists(st.sampled_from(boxes or range(NODES)), max_size=2)))
+                inner = (
+                    ()
+                    if transform == "for_loop"
+                    else tuple(draw(st.lists(st.sampled_from(boxes or range(NODES)), max_size=2)))
+                )
                 inner = inner if boxes else ()
                 restructures = may_restructure and transform not in LOOPS
-                operations.append(Call(transform, inner, draw(bodies(tuple(dict.fromkeys(inner)), depth - 1, restructures))))
+                draws = may_draw and transform != "vmap"  # lanes have streams of their own
+                operations.append(
+                    Call(transform, inner, draw(bodies(tuple(dict.fromkeys(inner)), depth - 1, restructures, draws)))
+                )
     return tuple(operations)
 
 
-def run(states, body, boxes, x, calls):
+def run(states, rng, body, boxes, x, calls):
     """Runs a program; `boxes` are those that are arguments here, by number."""
 
     def find(ref):
@@ -130,6 +155,8 @@ def run(states, body, boxes, x, calls):
                 find(target).value = factor * find(source).value + x
             case Read(source):
                 total = total + find(source).value
+            case Draw(box):
+                total = total + (rng if box is None else boxes[box].rng).uniform()
             case SetArray(box):
                 boxes[box].array = 0.5 * boxes[box].array + x
                 total = total + boxes[box].array
@@ -139,7 +166,7 @@ def run(states, body, boxes, x, calls):
             case Call(transform, numbers, inner):
 
                 def function(*arguments, x, inner=inner, numbers=numbers):
-                    return run(states, inner, dict(zip(numbers, arguments, strict=True)), x, calls)
+                    return run(states, rng, inner, dict(zip(numbers, arguments, strict=True)), x, calls)
 
                 total = 0.5 * total + calls[transform](function, [boxes[number] for number in numbers], x)
     return total
@@ -165,7 +192,9 @@ TRANSFORMED = {
     "jit": lambda f, boxes, x: gs.jit(lambda boxes, x: f(*boxes, x=x))(boxes, x),
     "vmap": lambda f, boxes, x: gs.vmap(lambda boxes, x: f(*boxes, x=x), in_axes=None, axis_size=2)(boxes, x)[0],
     "grad": lambda f, boxes, x: gs.value_and_grad(lambda x, boxes: f(*boxes, x=x))(x, boxes)[0],
-    "scan": lambda f, boxes, x: gs.scan(lambda boxes, x: (boxes, f(*boxes, x=x)), boxes, jnp.stack([x, 0.5 * x]))[1].sum(),
+    "scan": lambda f, boxes, x: gs.scan(lambda boxes, x: (boxes, f(*boxes, x=x)), boxes, jnp.stack([x, 0.5 * x]))[
+        1
+    ].sum(),
     "for_loop": lambda f, boxes, x: gs.for_loop(lambda x: f(x=x), jnp.stack([x, 0.5 * x])).sum(),
     "eval_shape": lambda f, boxes, x: gs.eval_shape(lambda boxes, x: f(*boxes, x=x), boxes, x).size * x,
 }
@@ -178,22 +207,22 @@ PLAIN = {
 
 @hypothesis.settings(max_examples=60)
 @hypothesis.given(
-    body=bodies(tuple(range(NODES)), 3, True),
+    body=bodies(tuple(range(NODES)), 3),
     shares=st.lists(st.integers(0, 2 * NODES - 1), min_size=NODES, max_size=NODES),
     outermost=st.sampled_from(["jit", "plain"]),
 )
 def test_a_program_does_what_it_does_without_transforms(body, shares, outermost):
     world, plain = World(shares), World(shares)
-    states = world.states
+    states, rng = world.states, world.rng
 
     def program(boxes, x):
-        return run(states, body, dict(enumerate(boxes)), x, TRANSFORMED)
+        return run(states, rng, body, dict(enumerate(boxes)), x, TRANSFORMED)
 
     compiled = gs.jit(program) if outermost == "jit" else program
     for number in range(3):  # the second call finds the program of the first where nothing has changed
         x = jnp.float32(0.5 + number)
         result = compiled(world.boxes, x)
-        expected = run(plain.states, body, dict(enumerate(plain.boxes)), x, PLAIN)
+        expected = run(plain.states, plain.rng, body, dict(enumerate(plain.boxes)), x, PLAIN)
         np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
         agree(world.outcome(), plain.outcome())
         # Between two calls: another value, and two States that change places.

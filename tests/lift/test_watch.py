@@ -389,6 +389,22 @@ def a_submodule():
     del old
 
 
+class Annotated(gs.State):
+    """A State with a static attribute of its own."""
+
+    def __init__(self, value):
+        super().__init__(value)
+        self.note = 2.0
+
+
+def an_attribute_of_a_state():
+    state = Annotated(jnp.float32(1.0))
+    f = lambda x: state.note * state.value * x  # noqa: E731
+    yield f, 2.0
+    state.note = 5.0
+    yield f, 5.0
+
+
 def two_states_that_change_places():
     pair = Leaf(2.0)
     pair.other = gs.State(jnp.float32(3.0))
@@ -508,6 +524,7 @@ ROWS = [
     a_node_as_default,
     a_static_attribute,
     a_submodule,
+    an_attribute_of_a_state,
     two_states_that_change_places,
     two_nodes_that_become_one,
     an_array_attribute,
@@ -717,7 +734,10 @@ def test_a_container_changed_inside_is_put_back_and_raises(transform, change):
         change(tree)
         return x
 
-    with pytest.raises(TraceContextError, match=r"`tree.(leaves|named)`, part of a Node that the function reached through its closure, was changed in place"):
+    with pytest.raises(
+        TraceContextError,
+        match=r"`tree.(leaves|named)`, part of a Node that the function reached through its closure, was changed in place",
+    ):
         CALLS[transform](function)
     assert tree.leaves == leaves
     assert tree.named == named
@@ -745,7 +765,10 @@ def test_an_attribute_set_inside_raises(transform):
         tree.leaf.scale = 7.0
         return x
 
-    with pytest.raises(TraceContextError, match=r"Attribute 'scale' of a Leaf was changed inside of a transform, .* Pass the Node as an argument"):
+    with pytest.raises(
+        TraceContextError,
+        match=r"Attribute 'scale' of a Leaf was changed inside of a transform, .* Pass the Node as an argument",
+    ):
         CALLS[transform](function)
     assert tree.leaf.scale == 1.0
 

@@ -1,34 +1,34 @@
 """Where the peers are silently wrong, one test each: here the result is right, or an error says what to do.
 
-    Flax NNX
-        a list filled after `__init__` has no leaves              test_a_list_that_is_filled_later_counts
-        an array written over a parameter hides it                test_an_array_over_a_parameter_is_no_parameter
-        arrays and numbers changed inside of jit are lost         test_plain_attributes_changed_inside_come_out
-        new variables are lost                                    test_new_states_come_out
-        attributes called as the library's methods break it       test_a_node_may_have_any_attribute
-        dicts with int keys, mixed keys, more than ten keys       test_dicts_may_have_any_keys
-        `jax.jit(f)(module)` loses what it writes                 test_a_node_is_no_pytree_that_plain_jax_copies
-        `jax.grad` gives tied variables two gradients             test_tied_states_have_one_gradient
-        a closed-over module is a constant                        test_a_closed_over_node_is_no_constant
-        metadata set inside of jit is lost                        test_metadata_cannot_be_set_and_lost
-        dropout under vmap: one mask for all rows                 test_masks_differ_in_every_lane
-        identical members, identical samples                      test_members_and_samples_differ
-        one variable with two axes in one module                  test_one_state_under_two_axes_in_one_node_is_an_error
-        `update` takes a wrong shape, plants a misspelt name      test_update_takes_what_fits_and_names_the_rest
-        `PathContains` sees one of two paths                      test_a_shared_state_is_found_by_each_of_its_paths
-        equality, hash and arithmetic of variables                test_a_state_is_itself_and_no_number
+Flax NNX
+    a list filled after `__init__` has no leaves              test_a_list_that_is_filled_later_counts
+    an array written over a parameter hides it                test_an_array_over_a_parameter_is_no_parameter
+    arrays and numbers changed inside of jit are lost         test_plain_attributes_changed_inside_come_out
+    new variables are lost                                    test_new_states_come_out
+    attributes called as the library's methods break it       test_a_node_may_have_any_attribute
+    dicts with int keys, mixed keys, more than ten keys       test_dicts_may_have_any_keys
+    `jax.jit(f)(module)` loses what it writes                 test_a_node_is_no_pytree_that_plain_jax_copies
+    `jax.grad` gives tied variables two gradients             test_tied_states_have_one_gradient
+    a closed-over module is a constant                        test_a_closed_over_node_is_no_constant
+    metadata set inside of jit is lost                        test_metadata_cannot_be_set_and_lost
+    dropout under vmap: one mask for all rows                 test_masks_differ_in_every_lane
+    identical members, identical samples                      test_members_and_samples_differ
+    one variable with two axes in one module                  test_one_state_under_two_axes_in_one_node_is_an_error
+    `update` takes a wrong shape, plants a misspelt name      test_update_takes_what_fits_and_names_the_rest
+    `PathContains` sees one of two paths                      test_a_shared_state_is_found_by_each_of_its_paths
+    equality, hash and arithmetic of variables                test_a_state_is_itself_and_no_number
 
-    BrainState
-        jit ignores the environment                               test_jit_sees_the_environment
-        jit ignores static attributes and graph edits             test_jit_sees_every_edit
-        `jax.jit(vmap(model))` bakes the values                   test_a_plain_jit_around_a_map_of_states_warns
-        an axis is guessed from a size                            test_an_axis_is_not_guessed_from_a_size
-        a state grows an axis at each call                        test_a_state_does_not_grow
-        `Map` batches only what `init_state` makes                test_a_mapped_constructor_batches_everything
-        `update_states` takes unknown paths and wrong shapes      test_update_takes_what_fits_and_names_the_rest
-        tracers leak through plain attributes                     test_an_array_kept_on_a_node_is_no_tracer
-        an array attribute is static and then fails               test_an_array_attribute_is_a_leaf
-        user code runs several times, on zeros                    test_user_code_runs_once_and_never_on_made_up_values
+BrainState
+    jit ignores the environment                               test_jit_sees_the_environment
+    jit ignores static attributes and graph edits             test_jit_sees_every_edit
+    `jax.jit(vmap(model))` bakes the values                   test_a_plain_jit_around_a_map_of_states_warns
+    an axis is guessed from a size                            test_an_axis_is_not_guessed_from_a_size
+    a state grows an axis at each call                        test_a_state_does_not_grow
+    `Map` batches only what `init_state` makes                test_a_mapped_constructor_batches_everything
+    `update_states` takes unknown paths and wrong shapes      test_update_takes_what_fits_and_names_the_rest
+    tracers leak through plain attributes                     test_an_array_kept_on_a_node_is_no_tracer
+    an array attribute is static and then fails               test_an_array_attribute_is_a_leaf
+    user code runs several times, on zeros                    test_user_code_runs_once_and_never_on_made_up_values
 """
 
 import jax

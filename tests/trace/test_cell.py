@@ -20,7 +20,9 @@ class Leaf(gs.Node):
 # Values
 
 
-@pytest.mark.parametrize("value", [3, 2.5, True, 1j, np.float32(2), np.arange(3), jnp.arange(3), None, (1, jnp.ones(2))])
+@pytest.mark.parametrize(
+    "value", [3, 2.5, True, 1j, np.float32(2), np.arange(3), jnp.arange(3), None, (1, jnp.ones(2))]
+)
 def test_arrays_numbers_and_tuples_stand_for_themselves(value):
     state = gs.State(value)
     assert state.value is value
@@ -48,7 +50,10 @@ def test_a_struct_may_stand_for_an_array():
         ("text", r"but the value is 'text' of type str. Keep static values as plain attributes"),
         ({"a": [1.0, "text"]}, r"but its part \['a'\]\[1\] is 'text' of type str"),
         (object(), r"but the value is '<object object"),
-        ({"a": gs.State(1)}, r"but its part \['a'\] is a State. Take its `.value`, or keep the State itself as an attribute"),
+        (
+            {"a": gs.State(1)},
+            r"but its part \['a'\] is a State. Take its `.value`, or keep the State itself as an attribute",
+        ),
         (gs.State(1), r"but the value is a State"),
     ],
 )
@@ -175,7 +180,9 @@ def test_a_write_under_plain_jax_raises_and_changes_nothing(transform, value):
         state.value = x if value == "traced" else jnp.float32(3.0)
         return x
 
-    match = r"a State, created at test_cell.py:\d+,? was written inside of a transform of plain JAX, .* Nothing was changed"
+    match = (
+        r"a State, created at test_cell.py:\d+,? was written inside of a transform of plain JAX, .* Nothing was changed"
+    )
     with pytest.raises(TraceContextError, match=match):
         PLAIN[transform](function)
     assert state.value == 5.0
@@ -190,7 +197,10 @@ def test_a_state_of_an_argument_is_named_by_its_path():
     def function(leaf):
         jax.vmap(lambda x: setattr(leaf.weight, "value", x))(jnp.ones(2))
 
-    with pytest.raises(TraceContextError, match=r"`leaf.weight` \(ParamState, created at test_cell.py:\d+\) was written inside of a transform of plain"):
+    with pytest.raises(
+        TraceContextError,
+        match=r"`leaf.weight` \(ParamState, created at test_cell.py:\d+\) was written inside of a transform of plain",
+    ):
         gs.jit(function)(leaf)
     assert leaf.weight.value == 1.0
 
@@ -216,7 +226,10 @@ def test_a_node_is_not_restructured_under_plain_jax(transform):
         leaf.extra = x
         return x
 
-    with pytest.raises(TraceContextError, match=r"Attribute 'extra' of a Leaf was changed inside of a transform, .* Use the transform of the same name"):
+    with pytest.raises(
+        TraceContextError,
+        match=r"Attribute 'extra' of a Leaf was changed inside of a transform, .* Use the transform of the same name",
+    ):
         PLAIN[transform](function)
     assert not hasattr(leaf, "extra")
 
@@ -281,7 +294,10 @@ class TestAfterTheEndOfATrace:
     def test_a_tracer_of_an_ended_trace_cannot_be_written(self):
         kept, state = [], gs.State(jnp.float32(1.0))
         jax.jit(kept.append)(1.0)
-        with pytest.raises(TraceContextError, match=r"was given a tracer of a trace that has ended. Return the value from the transformed function"):
+        with pytest.raises(
+            TraceContextError,
+            match=r"was given a tracer of a trace that has ended. Return the value from the transformed function",
+        ):
             state.value = kept[0]
         with pytest.raises(TraceContextError, match="was given a tracer of a trace that has ended"):
             state.value = {"a": kept[0]}

@@ -94,7 +94,10 @@ def test_reading_the_environment_there_warns(transform):
 
 def test_drawing_under_a_plain_jit_raises():
     key = gs.random.DEFAULT.value
-    with pytest.warns(StaleReadWarning), pytest.raises(TraceContextError, match="RandomState.* was written inside of a transform of plain JAX"):
+    with (
+        pytest.warns(StaleReadWarning),
+        pytest.raises(TraceContextError, match="RandomState.* was written inside of a transform of plain JAX"),
+    ):
         jax.jit(lambda x: gs.random.normal() + x)(1.0)
     assert gs.random.DEFAULT.value == key
 
@@ -131,7 +134,12 @@ def test_an_error_caught_inside_leaves_the_outer_trace_as_it_was():
 
     def step(x):
         other.value = other.value + x
-        for call in (gs.jit(fail), gs.grad(fail), lambda x: gs.vmap(fail)(x[None]), lambda x: gs.for_loop(fail, x[None])):
+        for call in (
+            gs.jit(fail),
+            gs.grad(fail),
+            lambda x: gs.vmap(fail)(x[None]),
+            lambda x: gs.for_loop(fail, x[None]),
+        ):
             with pytest.raises(KeyError):
                 call(x)
         state.value = state.value + x
@@ -149,7 +157,12 @@ def test_a_state_made_in_an_outer_trace_is_used_in_inner_ones():
             made.value = made.value + y
             return made.value * y
 
-        results = [gs.jit(inner)(x), gs.grad(inner)(x), gs.for_loop(inner, x[None])[0], gs.vmap(lambda y: made.value * y)(x[None])[0]]
+        results = [
+            gs.jit(inner)(x),
+            gs.grad(inner)(x),
+            gs.for_loop(inner, x[None])[0],
+            gs.vmap(lambda y: made.value * y)(x[None])[0],
+        ]
         return [*results, gs.grad(inner, states=made)(x), made.value]
 
     expected = [8.0, 8.0, 16.0, 16.0, 2.0, 10.0]

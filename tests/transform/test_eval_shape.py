@@ -108,7 +108,9 @@ def test_failures_change_nothing():
 def test_an_argument_or_result_that_is_no_array_is_an_error():
     with pytest.raises(StateTypeError, match=r"`eval_shape` takes .* but argument `x` of .* is 'text' of type str"):
         gs.eval_shape(lambda x: 1.0, "text")
-    with pytest.raises(StateTypeError, match=r"A function transformed by `eval_shape` returns .* but its result is 'text' of type str"):
+    with pytest.raises(
+        StateTypeError, match=r"A function transformed by `eval_shape` returns .* but its result is 'text' of type str"
+    ):
         gs.eval_shape(lambda x: "text", 1.0)
 
 

@@ -39,7 +39,7 @@ def test_the_gradient_of_a_node_is_a_graph_state_of_its_parameters():
 
 
 def test_parameters_that_the_loss_does_not_use_have_zero_gradient():
-    gradient = gs.grad(lambda affine: affine.weight.value ** 2)(Affine())
+    gradient = gs.grad(lambda affine: affine.weight.value**2)(Affine())
     assert (gradient["weight"], gradient["bias"]) == (6.0, 0.0)
 
 
@@ -255,7 +255,10 @@ def test_decorated_methods():
 
 
 def test_wrt_that_selects_nothing_is_an_error():
-    with pytest.raises(FilterError, match=r"`grad` differentiates the States that `wrt` selects, but wrt=HiddenState selects none in argument 1 of `loss`"):
+    with pytest.raises(
+        FilterError,
+        match=r"`grad` differentiates the States that `wrt` selects, but wrt=HiddenState selects none in argument 1 of `loss`",
+    ):
         gs.grad(lambda x, affine: x, argnums=1, wrt=gs.HiddenState).__class__
         gs.grad(_swapped_loss, argnums=1, wrt=gs.HiddenState)(1.0, Affine())
     with pytest.raises(FilterError, match="Pass another `wrt`, or other `argnums`"):
@@ -270,20 +273,29 @@ _swapped_loss.__qualname__ = "loss"
 
 
 def test_no_states_are_an_error():
-    with pytest.raises(FilterError, match=r"`states` of `grad` holds no State. Select some, as with `model.states\(gs.ParamState\)`"):
+    with pytest.raises(
+        FilterError, match=r"`states` of `grad` holds no State. Select some, as with `model.states\(gs.ParamState\)`"
+    ):
         gs.grad(lambda: 1.0, states={})()
 
 
 def test_states_that_are_no_states_are_an_error():
-    with pytest.raises(StateTypeError, match=r"`states` of `grad` is a State, .* but a leaf of it is .* of type Affine. For a Node write `states=gs.states\("):
+    with pytest.raises(
+        StateTypeError,
+        match=r"`states` of `grad` is a State, .* but a leaf of it is .* of type Affine. For a Node write `states=gs.states\(",
+    ):
         gs.grad(lambda: 1.0, states=Affine())()
 
 
 def test_a_state_in_two_differentiated_places_is_an_error():
     affine = Affine()
-    with pytest.raises(AliasError, match=r"A State is differentiated once, but `a.bias` and `b.bias` are the same State"):
+    with pytest.raises(
+        AliasError, match=r"A State is differentiated once, but `a.bias` and `b.bias` are the same State"
+    ):
         gs.grad(lambda a, b: 1.0, argnums=(0, 1))(affine, affine)
-    with pytest.raises(AliasError, match=r"`states` and `affine.weight` are the same State: .*Leave it out of one of them"):
+    with pytest.raises(
+        AliasError, match=r"`states` and `affine.weight` are the same State: .*Leave it out of one of them"
+    ):
         gs.grad(loss, argnums=0, states=affine.weight)(affine, 1.0)
     with pytest.raises(AliasError, match=r"`states\['bias'\]` and `states` are the same State"):
         gs.grad(lambda: 1.0, states=(affine.states(gs.ParamState), affine.bias))()
@@ -292,7 +304,10 @@ def test_a_state_in_two_differentiated_places_is_an_error():
 def test_integers_and_keys_are_not_differentiated():
     affine = Affine()
     affine.rng = gs.random.RandomState(0)
-    with pytest.raises(StateTypeError, match=r"`grad` differentiates real and complex arrays, but `x` has dtype int32. Select other States with `wrt`"):
+    with pytest.raises(
+        StateTypeError,
+        match=r"`grad` differentiates real and complex arrays, but `x` has dtype int32. Select other States with `wrt`",
+    ):
         gs.grad(lambda x: x)(3)
     with pytest.raises(StateTypeError, match=r"but `affine.calls` has dtype int32"):
         gs.grad(loss, wrt=gs.BatchState)(affine, 1.0)
@@ -303,20 +318,30 @@ def test_integers_and_keys_are_not_differentiated():
 
 
 def test_argnums_that_do_not_exist_are_an_error():
-    with pytest.raises(AxisError, match=r"`argnums` is 2, but `loss` was called with 2 positional arguments. Differentiate States of the closure"):
+    with pytest.raises(
+        AxisError,
+        match=r"`argnums` is 2, but `loss` was called with 2 positional arguments. Differentiate States of the closure",
+    ):
         gs.grad(loss, argnums=2)(Affine(), 1.0)
     with pytest.raises(AxisError, match=r"`argnums` is 0, but .* was called with 0 positional arguments"):
         gs.grad(lambda: 1.0)()
 
 
 def test_a_loss_that_is_no_scalar_is_an_error():
-    with pytest.raises(StateTypeError, match=r"`grad` differentiates a scalar, but .* returned an array of shape \(3,\). Reduce it \(`jnp.mean`\)"):
+    with pytest.raises(
+        StateTypeError,
+        match=r"`grad` differentiates a scalar, but .* returned an array of shape \(3,\). Reduce it \(`jnp.mean`\)",
+    ):
         gs.grad(lambda x: x)(jnp.ones(3))
-    with pytest.raises(StateTypeError, match=r"returned a tuple of 2. Return the loss alone, or \(loss, aux\) with has_aux=True"):
+    with pytest.raises(
+        StateTypeError, match=r"returned a tuple of 2. Return the loss alone, or \(loss, aux\) with has_aux=True"
+    ):
         gs.grad(lambda x: (x, x))(1.0)
     with pytest.raises(StateTypeError, match=r"returned a NoneType"):
         gs.value_and_grad(lambda x: None)(1.0)
-    with pytest.raises(StateTypeError, match=r"With has_aux=True .* returns the pair \(loss, aux\), but it returned a tuple of 3"):
+    with pytest.raises(
+        StateTypeError, match=r"With has_aux=True .* returns the pair \(loss, aux\), but it returned a tuple of 3"
+    ):
         gs.grad(lambda x: (x, x, x), has_aux=True)(1.0)
     with pytest.raises(StateTypeError, match=r"but it returned an array"):
         gs.grad(lambda x: x, has_aux=True)(1.0)
@@ -328,7 +353,10 @@ def test_a_loss_that_is_no_float_is_an_error():
 
 
 def test_an_argument_that_is_no_array_is_an_error():
-    with pytest.raises(StateTypeError, match=r"`grad` takes Nodes, States and pytrees of arrays, but argument `f` of .* of type builtin_function_or_method"):
+    with pytest.raises(
+        StateTypeError,
+        match=r"`grad` takes Nodes, States and pytrees of arrays, but argument `f` of .* of type builtin_function_or_method",
+    ):
         gs.grad(lambda f, x: x)(abs, 1.0)
 
 

@@ -199,7 +199,11 @@ def test_static_argnums_count_from_either_end():
         return a * 1000 + b * 100 + c * 10 + d
 
     for numbers in [(0,), (2, 0), (-1,), (1, -1), 3]:
-        assert gs.jit(digits, static_argnums=numbers)(1, 2, 3, 4) == jax.jit(digits, static_argnums=numbers)(1, 2, 3, 4) == 1234
+        assert (
+            gs.jit(digits, static_argnums=numbers)(1, 2, 3, 4)
+            == jax.jit(digits, static_argnums=numbers)(1, 2, 3, 4)
+            == 1234
+        )
 
 
 def test_static_arguments_may_stand_among_varargs():
@@ -213,14 +217,18 @@ def test_one_and_true_are_different_static_arguments():
 
 def test_a_static_argument_that_cannot_be_hashed_is_an_error():
     compiled = gs.jit(lambda x, n: x, static_argnames="n")
-    with pytest.raises(StateTypeError, match=r"must be hashable, but argument 1 of .* is '\[1\]' of type list. Pass a tuple"):
+    with pytest.raises(
+        StateTypeError, match=r"must be hashable, but argument 1 of .* is '\[1\]' of type list. Pass a tuple"
+    ):
         compiled(1.0, [1])
     with pytest.raises(TypeError, match=r"but argument 'n' of"):
         compiled(1.0, n=[1])
 
 
 def test_an_unknown_static_name_is_an_error():
-    with pytest.raises(StateTypeError, match=r"`static_argnames` names \['k'\], but .* has the parameters \['n', 'x'\]"):
+    with pytest.raises(
+        StateTypeError, match=r"`static_argnames` names \['k'\], but .* has the parameters \['n', 'x'\]"
+    ):
         gs.jit(lambda x, n: x, static_argnames="k")
 
 
@@ -241,7 +249,10 @@ def test_a_plain_self_is_an_error():
         def method(self, x):
             return x
 
-    with pytest.raises(TypeError, match=r"argument `self` of .*Plain.method.* Make Plain a subclass of `graphstate.Node`, or name it in"):
+    with pytest.raises(
+        TypeError,
+        match=r"argument `self` of .*Plain.method.* Make Plain a subclass of `graphstate.Node`, or name it in",
+    ):
         Plain().method(1.0)
 
 
@@ -266,7 +277,9 @@ def test_a_result_that_is_no_array_is_an_error():
 
 
 def test_only_functions_are_transformed():
-    with pytest.raises(StateTypeError, match=r"`jit` transforms a function, but it was given '3' of type int. As a decorator"):
+    with pytest.raises(
+        StateTypeError, match=r"`jit` transforms a function, but it was given '3' of type int. As a decorator"
+    ):
         gs.jit(3)
 
 
@@ -481,7 +494,9 @@ def test_a_closed_over_node_keeps_its_structure():
         match=r"Attribute 'extra' of a Pair was changed inside of a transform, but .* closure. Pass the Node as an argument",
     ):
         gs.jit(set_attribute)(1.0)
-    with pytest.raises(TraceContextError, match=r"`pair.items`, part of a Node .* was changed in place .*; the change was taken back"):
+    with pytest.raises(
+        TraceContextError, match=r"`pair.items`, part of a Node .* was changed in place .*; the change was taken back"
+    ):
         gs.jit(change_list)(1.0)
     assert pair.items == []
     assert not hasattr(pair, "extra")

@@ -101,7 +101,9 @@ def test_states_may_be_arguments_of_one_and_closed_over_by_another(outer, inner)
     def passes_on(cell, x):
         return call(inner, lambda cell, y: cell(y**3), cell, x) ** 2
 
-    expected = PLAIN[outer](lambda x: PLAIN[inner if inner != "scan" else "for_loop"](lambda y: 9.0 * y**3)(x) ** 2)(2.0)
+    expected = PLAIN[outer](lambda x: PLAIN[inner if inner != "scan" else "for_loop"](lambda y: 9.0 * y**3)(x) ** 2)(
+        2.0
+    )
     np.testing.assert_allclose(call(outer, passes_on, cell, jnp.float32(2.0)), expected, rtol=1e-5)
     assert cell.count.value == 2 * CALLS[outer] * CALLS[inner]
 
@@ -242,7 +244,9 @@ class TestPlainJax:
         held = {"closure": outer_state}
 
         def step(argument, x):
-            state = {"closure": outer_state, "hidden": hidden.deep.state, "argument": argument}.get(where) or gs.State(x * 0 + 2.0)
+            state = {"closure": outer_state, "hidden": hidden.deep.state, "argument": argument}.get(where) or gs.State(
+                x * 0 + 2.0
+            )
             function = inner(lambda y: state.value * y)
             first = function(x)
             state.value = state.value + 1

@@ -23,7 +23,9 @@ class Buffer(gs.Node):
         self.array = array
 
 
-@pytest.mark.parametrize("options", [{}, {"reverse": True}, {"unroll": 3}, {"reverse": True, "unroll": True}, {"length": 4}])
+@pytest.mark.parametrize(
+    "options", [{}, {"reverse": True}, {"unroll": 3}, {"reverse": True, "unroll": True}, {"length": 4}]
+)
 def test_a_pure_function_equals_jax_scan(options):
     def function(carry, x):
         return {"a": 2 * carry["a"] + x[0], "b": carry["a"]}, (carry["b"], x[1])
@@ -261,11 +263,15 @@ def test_stacked_keys_are_sliced_and_scalar_keys_are_not():
             self.weight = gs.State(jnp.float32(0.0))
 
     stack, members = gs.vmap(Draws)(jnp.arange(3)), [Draws(seed) for seed in range(3)]
-    np.testing.assert_allclose(gs.for_loop(lambda d: d.rng.normal(), stack), [d.rng.normal() for d in members], rtol=1e-6)
+    np.testing.assert_allclose(
+        gs.for_loop(lambda d: d.rng.normal(), stack), [d.rng.normal() for d in members], rtol=1e-6
+    )
     assert stack.rng.value.shape == (3,)
     stack.rng = gs.random.RandomState(7)
     alone = gs.random.RandomState(7)
-    np.testing.assert_allclose(gs.for_loop(lambda d: d.rng.normal(), stack), [alone.normal() for _ in range(3)], rtol=1e-6)
+    np.testing.assert_allclose(
+        gs.for_loop(lambda d: d.rng.normal(), stack), [alone.normal() for _ in range(3)], rtol=1e-6
+    )
     assert stack.rng.value == alone.value
 
 
@@ -321,11 +327,20 @@ def test_a_state_that_changes_its_type_is_an_error():
     def nest(x):
         state.value = {"a": x}
 
-    with pytest.raises(CarryError, match=r"`state`.* is carried by `for_loop` and must keep its shape and dtype, but it was float32\[\] and is float32\[2\]"):
+    with pytest.raises(
+        CarryError,
+        match=r"`state`.* is carried by `for_loop` and must keep its shape and dtype, but it was float32\[\] and is float32\[2\]",
+    ):
         gs.for_loop(grow, STEPS)
-    with pytest.raises(CarryError, match=r"it was float32\[\] and is int32\[\] after a step. Write a value of the same type, or return it as an output"):
+    with pytest.raises(
+        CarryError,
+        match=r"it was float32\[\] and is int32\[\] after a step. Write a value of the same type, or return it as an output",
+    ):
         gs.for_loop(cast, STEPS)
-    with pytest.raises(CarryError, match=r"`state`.* must keep its structure, but it was PyTreeDef\(\*\) and is PyTreeDef\(\{'a': \*\}\) after a step"):
+    with pytest.raises(
+        CarryError,
+        match=r"`state`.* must keep its structure, but it was PyTreeDef\(\*\) and is PyTreeDef\(\{'a': \*\}\) after a step",
+    ):
         gs.for_loop(nest, STEPS)
     assert state.value == 0.0
 
@@ -343,14 +358,22 @@ def test_a_state_of_the_carry_that_changes_its_type_is_named_by_its_path():
 
 
 def test_a_carry_that_changes_is_an_error():
-    with pytest.raises(CarryError, match=r"The carry of `scan` keeps its structure .* it was PyTreeDef\(\*\) and .* returned PyTreeDef\(\(\*, \*\)\)"):
+    with pytest.raises(
+        CarryError,
+        match=r"The carry of `scan` keeps its structure .* it was PyTreeDef\(\*\) and .* returned PyTreeDef\(\(\*, \*\)\)",
+    ):
         gs.scan(lambda carry, x: ((carry, carry), x), 0.0, STEPS)
-    with pytest.raises(CarryError, match=r"carry .*is carried by `scan` and must keep its shape and dtype, but it was float32\[\] and is int32\[\]"):
+    with pytest.raises(
+        CarryError,
+        match=r"carry .*is carried by `scan` and must keep its shape and dtype, but it was float32\[\] and is int32\[\]",
+    ):
         gs.scan(lambda carry, x: (jnp.int32(1), x), jnp.float32(0.0), STEPS)
 
 
 def test_a_function_that_returns_no_pair_is_an_error():
-    with pytest.raises(CarryError, match=r"The function of `scan` returns the pair \(carry, output\), but .* returned an array"):
+    with pytest.raises(
+        CarryError, match=r"The function of `scan` returns the pair \(carry, output\), but .* returned an array"
+    ):
         gs.scan(lambda carry, x: carry, 0.0, STEPS)
     with pytest.raises(CarryError, match=r"returned a list. Return \(carry, None\) where there is no output"):
         gs.scan(lambda carry, x: [carry, x], 0.0, STEPS)
@@ -375,7 +398,9 @@ def test_a_structural_change_is_an_error():
         layer.flag = True
 
     for change in (set_attribute, change_list):
-        with pytest.raises(StructureError, match=r"The structure of a Node was changed inside of `scan` by .*: a loop is traced once"):
+        with pytest.raises(
+            StructureError, match=r"The structure of a Node was changed inside of `scan` by .*: a loop is traced once"
+        ):
             gs.scan(change, leaf, STEPS)
     with pytest.raises(StructureError, match=r"inside of `for_loop`.*Change it before or after the loop"):
         gs.for_loop(change_slice, layers)
@@ -414,7 +439,10 @@ def test_a_node_that_is_called_in_each_step_keeps_its_structure():
 
 
 def test_another_node_in_the_carry_is_an_error():
-    with pytest.raises(CarryError, match=r"A Node in the carry of `scan` comes back as the same Node: write to its States in place. .* leaf 0"):
+    with pytest.raises(
+        CarryError,
+        match=r"A Node in the carry of `scan` comes back as the same Node: write to its States in place. .* leaf 0",
+    ):
         gs.scan(lambda carry, x: (Leaf(), x), Leaf(), STEPS)
     with pytest.raises(CarryError, match=r"returned another one at leaf 0 of the carry"):
         gs.scan(lambda carry, x: ((carry[1], carry[0]), x), (Leaf(), Leaf()), STEPS)
@@ -424,7 +452,9 @@ def test_another_node_in_the_carry_is_an_error():
 
 def test_an_outer_node_among_the_outputs_is_an_error():
     leaf = Leaf()
-    match = r"A Node that was made outside of `(scan|for_loop)` is among its outputs, which are stacked .*Return its values"
+    match = (
+        r"A Node that was made outside of `(scan|for_loop)` is among its outputs, which are stacked .*Return its values"
+    )
     with pytest.raises(AliasError, match=match):
         gs.scan(lambda carry, x: (carry, carry), leaf, STEPS)
     with pytest.raises(AliasError, match=match):
@@ -439,7 +469,10 @@ def test_part_of_a_carried_node_among_the_outputs_is_an_error():
 
 def test_a_state_in_carry_and_xs_is_an_error():
     layers = gs.vmap(Leaf)(STEPS)
-    with pytest.raises(AliasError, match=r"weight.* \(ParamState.*\) is reached from the carry of `scan` and from what it scans: .*Clone one of the two"):
+    with pytest.raises(
+        AliasError,
+        match=r"weight.* \(ParamState.*\) is reached from the carry of `scan` and from what it scans: .*Clone one of the two",
+    ):
         gs.scan(lambda carry, x: (carry, 1.0), layers, layers)
 
 
@@ -464,7 +497,10 @@ def test_lengths_that_do_not_fit_are_an_error():
 
 
 def test_what_is_no_array_is_an_error():
-    with pytest.raises(StateTypeError, match=r"`for_loop` takes Nodes, States and pytrees of arrays, but argument `.*x.*` of .* is 'text' of type str"):
+    with pytest.raises(
+        StateTypeError,
+        match=r"`for_loop` takes Nodes, States and pytrees of arrays, but argument `.*x.*` of .* is 'text' of type str",
+    ):
         gs.for_loop(lambda x: x, "text")
     with pytest.raises(StateTypeError, match=r"A function transformed by `for_loop` returns .*is 'text' of type str"):
         gs.for_loop(lambda x: "text", STEPS)

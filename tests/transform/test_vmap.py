@@ -153,8 +153,12 @@ def test_an_int_is_the_axis_of_all_states_of_a_node(axis):
 
     result = gs.vmap(step, in_axes=(axis, 0))(leaf, jnp.arange(float(count)))
     lanes = np.moveaxis(values, axis, 0)
-    np.testing.assert_allclose(result, [np.sum(lane * np.arange(1.0, 1 + lane.size)) * i for i, lane in enumerate(lanes)])
-    np.testing.assert_array_equal(leaf.weight.value, np.moveaxis(np.stack([lane + i for i, lane in enumerate(lanes)]), 0, axis))
+    np.testing.assert_allclose(
+        result, [np.sum(lane * np.arange(1.0, 1 + lane.size)) * i for i, lane in enumerate(lanes)]
+    )
+    np.testing.assert_array_equal(
+        leaf.weight.value, np.moveaxis(np.stack([lane + i for i, lane in enumerate(lanes)]), 0, axis)
+    )
 
 
 def test_state_axes_choose_for_each_state():
@@ -174,12 +178,16 @@ def test_state_axes_choose_for_each_state():
 
 
 def test_state_axes_must_name_every_state():
-    with pytest.raises(AxisError, match=r"`StateAxes` needs an axis for every state, but `weight` \(ParamState\) is matched by none"):
+    with pytest.raises(
+        AxisError, match=r"`StateAxes` needs an axis for every state, but `weight` \(ParamState\) is matched by none"
+    ):
         gs.vmap(lambda leaf: leaf.weight.value, in_axes=gs.StateAxes({gs.BatchState: 0}))(stacked())
 
 
 def test_state_axes_do_not_stand_for_arrays():
-    with pytest.raises(AxisError, match=r"`StateAxes` chooses among the States of a Node, but in `in_axes` it stands for the array `x`"):
+    with pytest.raises(
+        AxisError, match=r"`StateAxes` chooses among the States of a Node, but in `in_axes` it stands for the array `x`"
+    ):
         gs.vmap(lambda x: x, in_axes=gs.StateAxes({...: 0}))(LANES)
     with pytest.raises(AxisError, match=r"`StateAxes` chooses .* but in `out_axes` it stands for an array"):
         gs.vmap(lambda x: x, out_axes=gs.StateAxes({...: 0}))(LANES)
@@ -232,7 +240,10 @@ def test_a_mapped_state_that_loses_its_axis_is_an_error():
     def step(state):
         state.value = jnp.sum(state.value)
 
-    with pytest.raises(AxisError, match=r"puts the lanes of `state` .* at axis 1, but with them its shape is \(3,\), lanes first. Choose an axis"):
+    with pytest.raises(
+        AxisError,
+        match=r"puts the lanes of `state` .* at axis 1, but with them its shape is \(3,\), lanes first. Choose an axis",
+    ):
         gs.vmap(step, in_axes=1)(state)
     assert state.value.shape == (2, 3)
 
@@ -267,7 +278,9 @@ def test_negative_and_positive_axes_of_one_state_do_not_pass_unseen():
 def test_a_state_with_an_axis_as_argument_and_another_in_state_in_axes_is_an_error():
     leaf = stacked()
     mapped = gs.vmap(lambda x: leaf.weight.value, in_axes=None, axis_size=3, state_in_axes=gs.State)
-    with pytest.raises(AliasError, match=r"`x.weight` is unmapped \(None\) as an argument and mapped at axis 0 by `state_in_axes`"):
+    with pytest.raises(
+        AliasError, match=r"`x.weight` is unmapped \(None\) as an argument and mapped at axis 0 by `state_in_axes`"
+    ):
         mapped(leaf)
     both = gs.vmap(lambda x: leaf.weight.value, in_axes=1, state_in_axes=gs.State)
     leaf.weight.value = jnp.ones((3, 3))
@@ -282,7 +295,10 @@ def test_a_mapped_argument_is_not_read_from_the_closure_too():
         argument.weight.value = argument.weight.value + 1
         return leaf.weight.value
 
-    with pytest.raises(AliasError, match=r"`argument.weight` is mapped as an argument, so that each lane has its slice, and .* from its closure too"):
+    with pytest.raises(
+        AliasError,
+        match=r"`argument.weight` is mapped as an argument, so that each lane has its slice, and .* from its closure too",
+    ):
         gs.vmap(step)(leaf)
     np.testing.assert_array_equal(leaf.weight.value, LANES)
 
@@ -314,7 +330,9 @@ def test_state_in_axes_map_closed_over_states():
 
 def test_one_filter_means_axis_zero():
     leaf = stacked()
-    np.testing.assert_array_equal(gs.vmap(lambda x: leaf.weight.value * x, state_in_axes=gs.ParamState)(LANES), [0.0, 1.0, 4.0])
+    np.testing.assert_array_equal(
+        gs.vmap(lambda x: leaf.weight.value * x, state_in_axes=gs.ParamState)(LANES), [0.0, 1.0, 4.0]
+    )
 
 
 def test_states_that_the_closure_does_not_show_are_mapped_too():
@@ -331,7 +349,9 @@ def test_states_that_the_closure_does_not_show_are_mapped_too():
     mapped = gs.vmap(step, state_in_axes=gs.HiddenState)
     np.testing.assert_array_equal(mapped(LANES), [0.0, 2.0, 4.0])
     np.testing.assert_array_equal(outer.inner.state.value, [0.0, 2.0, 4.0])
-    with pytest.raises(AxisError, match=r"is mapped at axis 0 by `state_in_axes`, where it has 3 lanes, but the map has 2"):
+    with pytest.raises(
+        AxisError, match=r"is mapped at axis 0 by `state_in_axes`, where it has 3 lanes, but the map has 2"
+    ):
         mapped(jnp.ones(2))
 
 
@@ -351,7 +371,10 @@ def test_a_state_that_is_read_and_grows_is_an_error():
     def step(x):
         total.value = total.value + x
 
-    with pytest.raises(BatchAxisError, match=r"`total` .* is mapped by `state_out_axes` only, but it was also read: each call would give it a"):
+    with pytest.raises(
+        BatchAxisError,
+        match=r"`total` .* is mapped by `state_out_axes` only, but it was also read: each call would give it a",
+    ):
         gs.vmap(step, state_out_axes=gs.State)(LANES)
     assert total.value == 0.0
 
@@ -385,7 +408,10 @@ def test_an_axis_of_size_zero():
 
 
 def test_sizes_that_differ_are_an_error():
-    with pytest.raises(AxisError, match=r"(?s)maps over one number of lanes, but it was given 2 different ones:.*2 in `b` at axis 0.*3 in `a.weight` at"):
+    with pytest.raises(
+        AxisError,
+        match=r"(?s)maps over one number of lanes, but it was given 2 different ones:.*2 in `b` at axis 0.*3 in `a.weight` at",
+    ):
         gs.vmap(lambda a, b: b)(stacked(), jnp.ones(2))
     with pytest.raises(AxisError, match=r"(?s)3 in `x` at axis 0.*7 as `axis_size`"):
         gs.vmap(lambda x: x, axis_size=7)(LANES)
@@ -402,12 +428,16 @@ def test_a_long_list_of_sizes_is_cut():
 
 
 def test_leaves_of_one_state_that_differ_in_size_are_an_error():
-    with pytest.raises(AxisError, match=r"`state` is mapped at axis 0, but its arrays have different sizes there: \[2, 3\]"):
+    with pytest.raises(
+        AxisError, match=r"`state` is mapped at axis 0, but its arrays have different sizes there: \[2, 3\]"
+    ):
         gs.vmap(lambda state: 1.0)(gs.State((jnp.ones(2), jnp.ones(3))))
 
 
 def test_nothing_to_map_over_is_an_error():
-    with pytest.raises(AxisError, match=r"`vmap` needs something to map over, but no argument and no State has an axis. Give `in_axes`"):
+    with pytest.raises(
+        AxisError, match=r"`vmap` needs something to map over, but no argument and no State has an axis. Give `in_axes`"
+    ):
         gs.vmap(lambda x: x, in_axes=None)(LANES)
     with pytest.raises(AxisError, match="or say how many lanes with `axis_size`"):
         gs.vmap(lambda: 1.0)()
@@ -418,7 +448,9 @@ def test_nothing_to_map_over_is_an_error():
 
 def test_a_value_without_the_axis_is_an_error():
     tree = gs.vmap(Tree)(LANES)
-    with pytest.raises(AxisError, match=r"`x` is mapped at axis 2, but its shape is \(3,\). Choose another axis, or leave it unmapped"):
+    with pytest.raises(
+        AxisError, match=r"`x` is mapped at axis 2, but its shape is \(3,\). Choose another axis, or leave it unmapped"
+    ):
         gs.vmap(lambda x: x, in_axes=2)(LANES)
     with pytest.raises(AxisError, match=r"`tree.left.weight` is mapped at axis -2, but its shape is \(3,\)"):
         gs.vmap(lambda tree: 1.0, in_axes=-2)(tree)
@@ -428,34 +460,51 @@ def test_a_value_without_the_axis_is_an_error():
 
 
 def test_in_axes_of_another_length_are_an_error():
-    with pytest.raises(AxisError, match=r"`in_axes` must have an entry for each of the 2 positional arguments of .*, but it has 1: \(0,\). Keyword"):
+    with pytest.raises(
+        AxisError,
+        match=r"`in_axes` must have an entry for each of the 2 positional arguments of .*, but it has 1: \(0,\). Keyword",
+    ):
         gs.vmap(lambda a, b: a, in_axes=(0,))(LANES, LANES)
     assert gs.vmap(lambda a, *, b: a + b, in_axes=(0,))(LANES, b=LANES).tolist() == [0.0, 2.0, 4.0]
 
 
 def test_axes_that_are_no_prefix_are_an_error():
-    with pytest.raises(AxisError, match=r"`in_axes` must be a prefix of the arguments .* but it is \(\{'y': 0\},\), and they are \(\{'x': '\*'\},\). A Node is"):
+    with pytest.raises(
+        AxisError,
+        match=r"`in_axes` must be a prefix of the arguments .* but it is \(\{'y': 0\},\), and they are \(\{'x': '\*'\},\). A Node is",
+    ):
         gs.vmap(lambda a: a["x"], in_axes=({"y": 0},))({"x": LANES})
-    with pytest.raises(AxisError, match=r"`out_axes` must be a prefix of the result .* but it is \(0,\), and they are \('\*', '\*'\)"):
+    with pytest.raises(
+        AxisError, match=r"`out_axes` must be a prefix of the result .* but it is \(0,\), and they are \('\*', '\*'\)"
+    ):
         gs.vmap(lambda a: (a, a), out_axes=(0,))(LANES)
 
 
 @pytest.mark.parametrize("axis", [1.5, True, "a"])
 def test_an_axis_that_is_no_int_is_an_error(axis):
-    with pytest.raises(AxisError, match=rf"`in_axes` holds ints, None and StateAxes, but one of its leaves is {axis!r} of type {type(axis).__name__}"):
+    with pytest.raises(
+        AxisError,
+        match=rf"`in_axes` holds ints, None and StateAxes, but one of its leaves is {axis!r} of type {type(axis).__name__}",
+    ):
         gs.vmap(lambda x: x, in_axes=(axis,))(LANES)
     with pytest.raises(AxisError, match=r"`out_axes` holds ints, None and StateAxes"):
         gs.vmap(lambda x: x, out_axes=axis)(LANES)
 
 
 def test_a_result_without_the_axis_is_an_error():
-    with pytest.raises(AxisError, match=r"`out_axes` puts the lanes of a result at axis 3, but with them its shape is \(3,\), lanes first. Choose an axis from -1 to 0"):
+    with pytest.raises(
+        AxisError,
+        match=r"`out_axes` puts the lanes of a result at axis 3, but with them its shape is \(3,\), lanes first. Choose an axis from -1 to 0",
+    ):
         gs.vmap(lambda x: x, out_axes=3)(LANES)
 
 
 def test_one_result_for_all_lanes_must_not_depend_on_the_lane():
     assert gs.vmap(lambda x: 3.0, out_axes=None)(LANES) == 3.0
-    with pytest.raises(AxisError, match=r"`out_axes` is None for a result that depends on the lane: .*Give it an axis, or reduce it first"):
+    with pytest.raises(
+        AxisError,
+        match=r"`out_axes` is None for a result that depends on the lane: .*Give it an axis, or reduce it first",
+    ):
         gs.vmap(lambda x: x, out_axes=None)(LANES)
 
 
@@ -528,7 +577,10 @@ def test_a_state_that_is_the_same_in_all_lanes_may_come_out_unmapped():
     assert tree.left.weight.value == 7.0
     assert tree.right.weight.value.shape == (3,)
     assert gs.vmap(lambda x: Leaf(7.0), out_axes=None)(LANES).weight.value == 7.0
-    with pytest.raises(BatchAxisError, match=r"A value that depends on the lane went into the new State `left/weight` of a Node that is not mapped"):
+    with pytest.raises(
+        BatchAxisError,
+        match=r"A value that depends on the lane went into the new State `left/weight` of a Node that is not mapped",
+    ):
         gs.vmap(Tree, out_axes=axes)(LANES)
 
 
@@ -537,7 +589,9 @@ def test_a_new_state_with_two_axes_is_an_error():
         leaf = Leaf(jnp.stack([x, x]))
         return leaf, {"again": leaf}
 
-    with pytest.raises(AliasError, match=r"A State has one axis, but a new one comes out of the map with 2: weight at 0, weight at 1"):
+    with pytest.raises(
+        AliasError, match=r"A State has one axis, but a new one comes out of the map with 2: weight at 0, weight at 1"
+    ):
         gs.vmap(build, out_axes=(0, 1))(LANES)
 
 
@@ -563,7 +617,10 @@ def test_a_returned_argument_is_the_same_object():
 def test_a_returned_argument_keeps_its_axes():
     tree = Tree(jnp.float32(1.0))
     mapped = gs.vmap(lambda tree, x: tree, in_axes=(None, 0))
-    with pytest.raises(AxisError, match=r"The argument `tree` is returned as it came in, .* but `in_axes` gives it None and `out_axes` 0. Give it the same"):
+    with pytest.raises(
+        AxisError,
+        match=r"The argument `tree` is returned as it came in, .* but `in_axes` gives it None and `out_axes` 0. Give it the same",
+    ):
         mapped(tree, LANES)
     assert gs.vmap(lambda tree, x: tree, in_axes=(None, 0), out_axes=None)(tree, LANES) is tree
 
@@ -583,7 +640,9 @@ def test_an_unmapped_state_cannot_become_part_of_a_mapped_node():
     def attach(tree, shared):
         tree.shared = shared
 
-    with pytest.raises((AxisError, AliasError), match=r"shared.weight.* keeps its axis, but `in_axes` gives it None and `out_axes` 0"):
+    with pytest.raises(
+        (AxisError, AliasError), match=r"shared.weight.* keeps its axis, but `in_axes` gives it None and `out_axes` 0"
+    ):
         gs.vmap(attach, in_axes=(0, None))(tree, shared)
     assert not hasattr(tree, "shared")
 
@@ -617,7 +676,10 @@ def test_a_new_lane_dependent_state_on_an_unmapped_node_is_an_error():
     def change(leaf, x):
         leaf.extra = gs.State(x)
 
-    with pytest.raises(BatchAxisError, match=r"went into the new State `extra` of a Node that is not mapped: one State cannot hold the values of 3 lanes"):
+    with pytest.raises(
+        BatchAxisError,
+        match=r"went into the new State `extra` of a Node that is not mapped: one State cannot hold the values of 3 lanes",
+    ):
         gs.vmap(change, in_axes=(None, 0))(leaf, LANES)
     assert not hasattr(leaf, "extra")
 
@@ -674,7 +736,9 @@ def test_whatever_a_lane_reads_of_a_stream_is_its_own(read, where):
     else:
         node = Leaf(1.0)
         node.rng = rng
-        drawn = gs.vmap(lambda node, x: read(node.rng), in_axes=(gs.StateAxes({random.RandomState: 0, ...: None}), 0))(node, LANES)
+        drawn = gs.vmap(lambda node, x: read(node.rng), in_axes=(gs.StateAxes({random.RandomState: 0, ...: None}), 0))(
+            node, LANES
+        )
     assert len(set(drawn.tolist())) == 3
     assert rng.value == jax.random.split(before)[0]
 
@@ -734,7 +798,10 @@ def test_same_draws_alike_in_all_lanes():
 def test_error_refuses_draws(where):
     rng = random.RandomState(0)
     key = rng.value
-    with pytest.raises(TraceContextError, match=r'`rng` \(RandomState, created at .*\) was drawn from inside of a map with rng="error". Seed it'):
+    with pytest.raises(
+        TraceContextError,
+        match=r'`rng` \(RandomState, created at .*\) was drawn from inside of a map with rng="error". Seed it',
+    ):
         if where == "argument":
             gs.vmap(lambda rng, x: rng.normal(), in_axes=(None, 0), rng="error")(rng, LANES)
         else:
@@ -872,17 +939,26 @@ def test_a_partial_can_be_the_function():
 
 
 def test_an_argument_that_is_no_array_is_an_error():
-    with pytest.raises(StateTypeError, match=r"`vmap` takes .* but argument `mode` of .* is 'text' of type str. Bind it with `functools.partial`, or read it from the closure\.$"):
+    with pytest.raises(
+        StateTypeError,
+        match=r"`vmap` takes .* but argument `mode` of .* is 'text' of type str. Bind it with `functools.partial`, or read it from the closure\.$",
+    ):
         gs.vmap(lambda x, *, mode: x)(LANES, mode="text")
 
 
 def test_a_result_that_is_no_array_is_an_error():
-    with pytest.raises(StateTypeError, match=r"A function transformed by `vmap` returns .* but its result at \['note'\] is 'text' of type str"):
+    with pytest.raises(
+        StateTypeError,
+        match=r"A function transformed by `vmap` returns .* but its result at \['note'\] is 'text' of type str",
+    ):
         gs.vmap(lambda x: {"note": "text"})(LANES)
 
 
 def test_only_functions_are_mapped():
-    with pytest.raises(StateTypeError, match=r"`vmap` transforms a function, but it was given '0' of type int. .*`@graphstate.vmap\(...\)`"):
+    with pytest.raises(
+        StateTypeError,
+        match=r"`vmap` transforms a function, but it was given '0' of type int. .*`@graphstate.vmap\(...\)`",
+    ):
         gs.vmap(0)
 
 

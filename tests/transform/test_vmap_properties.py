@@ -110,7 +110,9 @@ def probe(*args: Any, shift: Any = None) -> tuple[jax.Array, dict[str, jax.Array
 def _lane(case: Case, lane: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of one lane, as a Python loop would take them."""
     leaves, treedef = jax.tree.flatten(case.args)
-    taken = [leaf if axis is None else np.take(leaf, lane, axis) for leaf, axis in zip(leaves, case.leaf_axes, strict=True)]
+    taken = [
+        leaf if axis is None else np.take(leaf, lane, axis) for leaf, axis in zip(leaves, case.leaf_axes, strict=True)
+    ]
     return jax.tree.unflatten(treedef, taken), {name: value[lane] for name, value in case.kwargs.items()}
 
 
@@ -118,7 +120,9 @@ def _stack(results: list[Any], out_axes: Any) -> Any:
     """What the lanes returned, each leaf stacked at its axis."""
     first, second = out_axes if isinstance(out_axes, tuple | list) else (out_axes, out_axes)
     second = second["total"] if isinstance(second, dict) else second
-    return np.stack([r[0] for r in results], axis=first), {"total": np.stack([r[1]["total"] for r in results], axis=second)}
+    return np.stack([r[0] for r in results], axis=first), {
+        "total": np.stack([r[1]["total"] for r in results], axis=second)
+    }
 
 
 def assert_same(result: Any, expected: Any) -> None:
@@ -144,7 +148,9 @@ class Holder(gs.Node):
 
     def __init__(self, tree):
         leaves, treedef = jax.tree.flatten(tree)
-        held = [gs.State(jnp.asarray(leaf)) if number % 2 == 0 else jnp.asarray(leaf) for number, leaf in enumerate(leaves)]
+        held = [
+            gs.State(jnp.asarray(leaf)) if number % 2 == 0 else jnp.asarray(leaf) for number, leaf in enumerate(leaves)
+        ]
         self.tree = jax.tree.unflatten(treedef, held)
         self.count = gs.BatchState(jnp.int32(0))
 
@@ -190,7 +196,12 @@ def test_nodes_and_closed_over_states_are_mapped_as_the_loop_runs(case, compiled
 
     holder, state = Holder(jax.tree.unflatten(treedef, values)), gs.State(jnp.asarray(closed))
     axes = gs.StateAxes({gs.BatchState: None, ...: axis})
-    mapped = gs.vmap(lambda holder, x: work(holder, x, state), in_axes=(axes, 0), out_axes=out_axis, state_in_axes={gs.State: closed_axis})
+    mapped = gs.vmap(
+        lambda holder, x: work(holder, x, state),
+        in_axes=(axes, 0),
+        out_axes=out_axis,
+        state_in_axes={gs.State: closed_axis},
+    )
     assert_same((gs.jit(mapped) if compiled else mapped)(holder, xs), _stack(results, out_axis))
     assert_same(jax.tree.leaves(holder.values()), [np.stack(parts, axis) for parts in zip(*after, strict=True)])
     assert_same(state.value, np.stack(closed_after, closed_axis))
@@ -262,7 +273,9 @@ def test_each_lane_is_isolated(data):
         holder = Holder(jax.tree.unflatten(treedef, [prepared(value, axis) for value in values]))
         state = gs.State(jnp.asarray(prepared(closed, closed_axis)))
         axes = gs.StateAxes({gs.BatchState: None, ...: axis})
-        mapped = gs.vmap(lambda holder, x: work(holder, x, state), in_axes=(axes, 0), state_in_axes={gs.State: closed_axis})
+        mapped = gs.vmap(
+            lambda holder, x: work(holder, x, state), in_axes=(axes, 0), state_in_axes={gs.State: closed_axis}
+        )
         results = mapped(holder, prepared(xs, 0))
         kept = [(leaf, axis) for leaf in jax.tree.leaves(holder.values())]
         kept += [(state.value, closed_axis), *((leaf, 0) for leaf in jax.tree.leaves(results))]
