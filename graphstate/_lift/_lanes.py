@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from graphstate._compat import EVAL, enclosing_traces, is_traced_by, set_trace
-from graphstate._trace import Cell, Frame, Packed, Slot, copied, describe, pack, unpack
+from graphstate._trace import Cell, Packed, Slot, copied, describe, pack, unpack
 from graphstate.errors import AxisError, BatchAxisError, TraceContextError
 from graphstate.random import RandomState
 from graphstate.random._key import is_key, is_stacked, lane_key, lane_keys
 
 from ._axes import Axis, check_axis
+from ._streams import Hold, HoldingFrame
 
 __all__ = ["LaneFrame", "LaneStream", "is_stream", "read_lazily"]
 
@@ -71,7 +72,7 @@ def read_lazily(held: Any) -> tuple[Any, LaneStream | None]:
     return (held.unread(), held) if isinstance(held, LaneStream) else (unpack(held), None)
 
 
-class LaneFrame(Frame):
+class LaneFrame(HoldingFrame):
     """The frame of a map.
 
     Attributes:
@@ -82,8 +83,8 @@ class LaneFrame(Frame):
         streams: the RandomStates that were split, by id, and the key that each has afterwards.
     """
 
-    def __init__(self, lanes: int, axis_name: Any, rng: str, axis_of: Callable[[Cell], Axis]) -> None:
-        super().__init__()
+    def __init__(self, hold: Hold, lanes: int, axis_name: Any, rng: str, axis_of: Callable[[Cell], Axis]) -> None:
+        super().__init__(hold)
         self.lanes = lanes
         self.axis_name = axis_name
         self.rng = rng
@@ -117,6 +118,7 @@ class LaneFrame(Frame):
 
     def admit(self, cell: Any, outer: Any) -> Any:
         """A slice of a mapped State, a stream of a RandomState, any other State as it is."""
+        outer = self.locked(cell, outer)
         if is_stream(cell, outer):
             return outer if self.rng == "same" else pack(LaneStream(self, cell, outer).checked())
         axis = self.axis_of(cell)

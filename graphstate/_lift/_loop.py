@@ -321,7 +321,7 @@ def _promoted(program: Program, carry: _Carry) -> _Carry | None:
 def _promote(before: Any, after: Any) -> Any:
     """`before` with the dtype of `after`, where it has a weak one that gives way to it."""
     aval = jax.typeof(before)
-    if not aval.weak_type or (aval.dtype == after.dtype and after.weak_type):
+    if not aval.weak_type or aval.dtype == after.dtype:
         return before
     with jax.numpy_dtype_promotion("standard"):
         if jnp.promote_types(aval.dtype, after.dtype) != after.dtype:

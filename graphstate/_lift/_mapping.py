@@ -35,6 +35,7 @@ from ._boundary import (
     leave,
 )
 from ._lanes import LaneFrame, is_stream
+from ._streams import Hold
 from ._traced import name_cells
 from ._watch import Watch
 
@@ -75,12 +76,16 @@ class _Kept(NamedTuple):
 class MapCall:
     """One call of a mapped function."""
 
-    def __init__(self, function: Callable[..., Any], options: MapOptions, arguments: Arguments, watch: Watch) -> None:
+    def __init__(
+        self, function: Callable[..., Any], options: MapOptions, arguments: Arguments, watch: Watch, hold: Hold
+    ) -> None:
         self.function = function
         self.options = options
         self.arguments = arguments
         self.watch = watch
         self.specs = argument_axes(options.in_axes, arguments, function)
+        self.hold = hold
+        hold.take_for(arguments.targets)
         self.values = arguments.held()
         self.axes = [
             None if is_stream(target, value) else axis
@@ -96,7 +101,7 @@ class MapCall:
         options = self.options
         mapped = self._mapped()
         lanes = lane_count(mapped, options.axis_size, options.transform)
-        frame = LaneFrame(lanes, options.axis_name, options.rng, self._in_axis)
+        frame = LaneFrame(self.hold, lanes, options.axis_name, options.rng, self._in_axis)
         flat, axes, self._structures = _flatten_mapped(mapped)
         # A map needs an input that has its axis; where there is none, this one stands in.
         body, inputs = self._body(frame), [*flat, np.zeros((lanes, 0), np.bool_)]

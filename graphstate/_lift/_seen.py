@@ -153,20 +153,19 @@ def see(value: Any, names: Names = None, depth: int = 0) -> Seen:
     """`value` as it is now; of an instance only the attributes of these names count."""
     if is_graph_object(value) or isinstance(value, jax.Array | np.ndarray):
         return Seen(None, _weak(value), type(value), None, None)
-    if depth < _DEPTH and _has_parts(value, depth):
+    if depth < _DEPTH and _has_parts(value, names, depth):
         keys, items = _parts_of(value, names)
         held = None if isinstance(value, (*_SEQUENCES, dict, set, frozenset)) else _weak(value)
-        below = depth + 1 if held is None else max(depth + 1, 1)
-        return Seen(None, held, type(value), keys, [see(item, names, below) for item in items], names)
+        return Seen(None, held, type(value), keys, [see(item, names, depth + 1) for item in items], names)
     return Seen(value, None, type(value), None, None)
 
 
-def _has_parts(value: Any, depth: int) -> bool:
+def _has_parts(value: Any, names: Names, depth: int) -> bool:
     if type(value) in _ATOMS or isinstance(value, _OPAQUE):
         return False
     if isinstance(value, (*_SEQUENCES, dict, set, frozenset)):
         return True
-    return depth == 0 and is_instance(value)
+    return (depth == 0 or names is not None) and is_instance(value)
 
 
 def is_instance(value: Any) -> bool:
@@ -216,7 +215,7 @@ def _parts_of(value: Any, names: Names = None) -> tuple[Any, list[Any]]:
 def iter_parts(name: str, value: Any, names: Names = None, depth: int = 0) -> Iterator[tuple[str, Any]]:
     """`value` and all that is looked at inside of it, with how messages call it."""
     yield name, value
-    if is_graph_object(value) or depth >= _DEPTH or not _has_parts(value, depth):
+    if is_graph_object(value) or depth >= _DEPTH or not _has_parts(value, names, depth):
         return
     keys, items = _parts_of(value, names)
     for key, item in zip(keys if isinstance(keys, tuple) else itertools.count(), items, strict=False):

@@ -10,7 +10,8 @@ from typing import Any
 from graphstate._trace import Cell, Frame, commit, pack, unpack
 
 from ._arguments import Arguments, target_names
-from ._boundary import Inside, Leaving, arrive, enter, leave
+from ._boundary import Inside, arrive, enter, leave
+from ._streams import Hold, HoldingFrame
 from ._watch import Watch
 
 __all__ = ["TracedCall", "name_cells"]
@@ -24,16 +25,19 @@ class TracedCall:
         arguments: its arguments.
         watch: what it depends on.
         transform: the name of the transform, for messages.
+        hold: the lock of the random streams, for this call.
     """
 
-    def __init__(self, function: Callable[..., Any], arguments: Arguments, watch: Watch, transform: str) -> None:
+    def __init__(
+        self, function: Callable[..., Any], arguments: Arguments, watch: Watch, transform: str, hold: Hold
+    ) -> None:
         self.function = function
         self.arguments = arguments
         self.watch = watch
         self.transform = transform
-        self.frame = Frame()
+        hold.take_for(arguments.targets)
+        self.frame = HoldingFrame(hold)
         self._written: list[Cell] = []
-        self._leaving: Leaving | None = None
 
     def run(
         self,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from graphstate._lift._arguments import function_name, gather, shown
 from graphstate._lift._gradient import Selection
 from graphstate._lift._lifted import Lifted
+from graphstate._lift._streams import Hold
 from graphstate._lift._traced import TracedCall
 from graphstate.errors import StateTypeError
 from graphstate.filters import Filter
@@ -40,9 +41,13 @@ class GradFunction(Lifted):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the function, and differentiates it there."""
+        with Hold() as hold:
+            return self._differentiate(args, kwargs, hold)
+
+    def _differentiate(self, args: tuple[Any, ...], kwargs: dict[str, Any], hold: Hold) -> Any:
         arguments = gather(args, kwargs, self.transform, self.function)
+        call = TracedCall(self.function, arguments, self.watch(), self.transform, hold)
         selection = Selection(self.function, arguments, self._argnums, self._wrt, self._states, self.transform)
-        call = TracedCall(self.function, arguments, self.watch(), self.transform)
 
         def loss(values: list[Any]) -> tuple[Any, Any]:
             targets, arrays = selection.place(values)

@@ -9,6 +9,7 @@ from graphstate._lift._arguments import gather
 from graphstate._lift._lanes import LaneFrame
 from graphstate._lift._lifted import Lifted
 from graphstate._lift._mapping import MapCall, MapOptions
+from graphstate._lift._streams import Hold
 from graphstate._trace import current_frame
 from graphstate.errors import AxisError
 from graphstate.filters import Filter
@@ -90,7 +91,8 @@ class StatefulMapping(Lifted):
         options = self._options
         if options.axis_name is None:
             options = options._replace(axis_name=_own_axis_name())
-        return MapCall(self.function, options, arguments, self.watch()).run()
+        with Hold() as hold:
+            return MapCall(self.function, options, arguments, self.watch(), hold).run()
 
 
 def _as_state_axes(axes: Any) -> StateAxes:

@@ -389,6 +389,77 @@ def a_submodule():
     del old
 
 
+def attributes_that_the_code_does_not_name():
+    """Read by special methods, properties under other names, helpers of other modules."""
+
+    class Base:
+        def __init__(self, factor):
+            self.hidden = factor
+
+    class Item(Base):
+        def __getitem__(self, key):
+            return self.hidden
+
+    class Product(Base):
+        def __mul__(self, other):
+            return self.hidden * other
+
+    class Called(Base):
+        def __call__(self, x):
+            return self.hidden * x
+
+    class Iterated(Base):
+        def __iter__(self):
+            return iter([self.hidden])
+
+    class Forwarded(Base):
+        def __getattr__(self, name):
+            return vars(self)["hidden"]
+
+    def read(self):
+        return self.hidden
+
+    class Property(Base):
+        factor = property(read)
+
+    class Method(Base):
+        apply = lambda self, x: self.hidden * x  # noqa: E731
+
+    items = Item(2.0), Product(1.0), Called(1.0), Iterated(1.0), Forwarded(1.0), Property(1.0), Method(1.0)
+
+    def f(x):
+        item, product, called, iterated, forwarded, with_property, with_method = items
+        x = (product * x) * item["any"]
+        x = called(x) * sum(iterated) * forwarded.factor * with_property.factor
+        return with_method.apply(x)
+
+    yield f, 2.0
+    expected = 2.0
+    for item in items:
+        item.hidden = 2 * item.hidden
+        expected *= 2
+        yield f, expected
+
+
+def attributes_that_a_helper_of_another_module_names():
+    class Config:
+        def __init__(self):
+            self.hidden, self.secret = 2.0, 1.0
+
+    config = Config()
+    f = lambda x: FOREIGN.read_hidden(config) * read_secret(config) * x  # noqa: E731
+    yield f, 2.0
+    config.hidden = 5.0
+    yield f, 5.0
+    config.secret = 2.0
+    yield f, 10.0
+
+
+FOREIGN = types.ModuleType("foreign")
+exec("def read_hidden(config): return config.hidden\ndef read_secret(config): return config.secret", vars(FOREIGN))
+read_secret = FOREIGN.read_secret
+
+
 class Annotated(gs.State):
     """A State with a static attribute of its own."""
 
@@ -524,6 +595,8 @@ ROWS = [
     a_node_as_default,
     a_static_attribute,
     a_submodule,
+    attributes_that_the_code_does_not_name,
+    attributes_that_a_helper_of_another_module_names,
     an_attribute_of_a_state,
     two_states_that_change_places,
     two_nodes_that_become_one,
