@@ -22,7 +22,7 @@ from graphstate.graph._state import State
 from graphstate.random import RandomState
 
 from ._arguments import Arguments, Joint, Shape
-from ._boundary import Departure, enter, leave
+from ._boundary import Departure, Leaving, enter, leave
 from ._capture import CaptureFrame, Program, Source, trace_program, unread_inputs
 from ._plan import plan_of
 from ._traced import name_cells
@@ -273,7 +273,6 @@ class Entry:
         assert calling.arguments is not None
         arguments, owner = Arguments(*calling.arguments), self.owner
         frame, watch, methods = CaptureFrame(), owner.watch(), self._watch_methods(arguments)
-        found: list[tuple[dict[int, weakref.ref[Cell]], bool]] = []
 
         def body(values: list[Any], arrays: list[Any]) -> tuple[Any, Note]:
             inside, args, kwargs = enter(frame, arguments, values, arrays)
@@ -282,35 +281,15 @@ class Entry:
                 result = owner.run_user(self.statics, args, kwargs)
             self._forgive(watch, methods)
             leaving = leave(frame, inside, result, owner.transform)
-            departure, slots = leaving.departure, frame.written()
-            watch.check_one_way(arguments.objects(), not departure.is_same, owner.transform)
-            outer = [unpack(slot.value) for slot in slots]
-            written = [arguments.targets[number] for number in departure.written]
-            aliases = {
-                number: weakref.ref(target)
-                for number, target in enumerate(arguments.targets)
-                if id(target) in frame.alias_reads
-            }
-            draws = any(isinstance(cell, RandomState) for cell in (*written, *(slot.cell for slot in slots)))
-            found.append((aliases, draws))
-            is_simple = (
-                departure.restructuring is None
-                and departure.only_arrays
-                and all(isinstance(target, State) for target in written)
-                and all(isinstance(value, jax.Array) for value in (*leaving.written, *outer))
-            )
-            note = Note(departure, tuple(weakref.ref(slot.cell) for slot in slots), is_simple)
-            results = (
-                jax.tree.unflatten(departure.treedef, leaving.results) if departure.only_arrays else leaving.results
-            )
-            return (results, leaving.written, leaving.fresh, outer), note
+            watch.check_one_way(arguments.objects(), not leaving.departure.is_same, owner.transform)
+            return _outputs(frame, arguments, leaving)
 
         program = trace_program(frame, body, values, arrays)
         if any(isinstance(target, RandomState) for target in arguments.targets):
             unread = unread_inputs(program.jaxpr, values, carried=False)
             program.note.unread = frozenset(number for number, is_unread in enumerate(unread) if is_unread)
         self._keep(key, program)
-        self._remember(frame, watch, methods, *found[0])
+        self._remember(frame, watch, methods, arguments, program.note)
         return program
 
     def _forgive(self, watch: Watch, methods: Watch) -> None:
@@ -333,26 +312,23 @@ class Entry:
         while len(self._programs) > _PROGRAMS:
             self._programs.popitem(last=False)
 
-    def _remember(
-        self,
-        frame: CaptureFrame,
-        watch: Watch,
-        methods: Watch,
-        aliases: dict[int, weakref.ref[Cell]],
-        draws: bool,
-    ) -> None:
+    def _remember(self, frame: CaptureFrame, watch: Watch, methods: Watch, arguments: Arguments, note: Note) -> None:
         """Keeps what the traced program depends on."""
         self.settings.update((name, StaticKey(value)) for name, value in frame.settings.items())
         self.array_settings |= frozenset(frame.setting_cells.values())
-        self.alias_reads.update(aliases)
-        self.watches += [
-            each for each in frame.watches if each is not watch and not self._watched.issuperset(each.functions)
-        ]
+        for number, target in enumerate(arguments.targets):
+            if id(target) in frame.alias_reads:
+                self.alias_reads[number] = weakref.ref(target)
+        called = [each for each in frame.watches if each is not watch]
+        self.watches += [each for each in called if not self._watched.issuperset(each.functions)]
         if methods.functions:
             still = methods.is_current()
             self.watches.append(methods if still else Watch(methods.origin, self.owner.changed_by_itself))
         self.revision += 1
-        if draws and not self.draws:
+        written = [arguments.targets[number] for number in note.departure.written]
+        if not self.draws and any(
+            isinstance(cell, RandomState) for cell in (*written, *(ref() for ref in note.captured))
+        ):
             self.draws = True
             raise Again
 
@@ -361,6 +337,22 @@ class Entry:
         classes = {head.type for head in arguments.graphdef.heads if isinstance(head, NodeHead)}
         methods = [function for cls in classes for function in methods_of(cls) if id(function) not in self._watched]
         return Watch(methods, self.owner.changed_by_itself)
+
+
+def _outputs(frame: CaptureFrame, arguments: Arguments, leaving: Leaving) -> tuple[Any, Note]:
+    """What a program returns, and what that means."""
+    departure, slots = leaving.departure, frame.written()
+    outer = [unpack(slot.value) for slot in slots]
+    written = [arguments.targets[number] for number in departure.written]
+    is_simple = (
+        departure.restructuring is None
+        and departure.only_arrays
+        and all(isinstance(target, State) for target in written)
+        and all(isinstance(value, jax.Array) for value in (*leaving.written, *outer))
+    )
+    note = Note(departure, tuple(weakref.ref(slot.cell) for slot in slots), is_simple)
+    results = jax.tree.unflatten(departure.treedef, leaving.results) if departure.only_arrays else leaving.results
+    return (results, leaving.written, leaving.fresh, outer), note
 
 
 def _as_seen(cell: Cell | None) -> Cell | None:

@@ -138,7 +138,7 @@ def test_dicts_may_have_any_keys():
 
 def test_a_node_is_no_pytree_that_plain_jax_copies():
     leaf = Leaf()
-    with pytest.raises(TypeError, match="as an abstract array|not a valid JAX type"):
+    with pytest.raises(TypeError, match=r"as an abstract array|not a valid JAX type"):
         jax.jit(lambda leaf: leaf.weight.value)(leaf)
     with pytest.raises(gs.errors.TraceContextError, match="written inside of a transform of plain JAX"):
         jax.jit(lambda x: setattr(leaf.weight, "value", x))(1.0)
@@ -329,7 +329,7 @@ def test_an_axis_is_not_guessed_from_a_size(size):
     def write(x):
         buffer.value = buffer.value * x
 
-    with pytest.raises(BatchAxisError, match="`buffer`.* is not mapped"):
+    with pytest.raises(BatchAxisError, match=r"`buffer`.* is not mapped"):
         gs.vmap(write)(jnp.ones(size))
 
 

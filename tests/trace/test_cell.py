@@ -99,7 +99,7 @@ def state_of_containers():
 def test_a_container_changed_in_place_raises_at_the_next_use(change):
     state = state_of_containers()
     change(state.value)
-    match = r"changed in place: a dict or list read from `.value` is not the State.*Write a new value instead: `state.value = "
+    match = r"changed in place: a dict or list read from `.value` is not the State.*Write a new value instead"
     with pytest.raises(TraceContextError, match=match):
         state.value  # noqa: B018
     with pytest.raises(TraceContextError, match=match):
@@ -186,7 +186,7 @@ def test_a_write_under_plain_jax_raises_and_changes_nothing(transform, value):
     with pytest.raises(TraceContextError, match=match):
         PLAIN[transform](function)
     assert state.value == 5.0
-    with pytest.raises(TraceContextError, match="`state` .* was written inside of a transform of plain JAX"):
+    with pytest.raises(TraceContextError, match=r"`state` .* was written inside of a transform of plain JAX"):
         gs.jit(lambda: PLAIN[transform](function))()
     assert state.value == 5.0
 
@@ -237,19 +237,16 @@ def test_a_node_is_not_restructured_under_plain_jax(transform):
 # After the end of a trace
 
 
+ENDED = {
+    **TRANSFORMS,
+    "plain jit": lambda f: jax.jit(f)(1.0),
+    "plain vmap": lambda f: jax.vmap(f)(jnp.ones(2)),
+    "vmap in jit": lambda f: gs.jit(lambda: gs.vmap(f)(jnp.ones(2)))(),
+}
+
+
 @pytest.mark.no_leak_check("leaks on purpose")
 class TestAfterTheEndOfATrace:
-    ENDED = {
-        "jit": lambda f: gs.jit(f)(1.0),
-        "vmap": lambda f: gs.vmap(f)(jnp.ones(2)),
-        "grad": lambda f: gs.grad(lambda x: (f(x), x)[1])(1.0),
-        "for_loop": lambda f: gs.for_loop(f, jnp.ones(2)),
-        "eval_shape": lambda f: gs.eval_shape(f, 1.0),
-        "plain jit": lambda f: jax.jit(f)(1.0),
-        "plain vmap": lambda f: jax.vmap(f)(jnp.ones(2)),
-        "vmap in jit": lambda f: gs.jit(lambda: gs.vmap(f)(jnp.ones(2)))(),
-    }
-
     @pytest.fixture(params=ENDED)
     def escaped(self, request):
         """A State that was made in a trace that has ended."""
@@ -258,11 +255,11 @@ class TestAfterTheEndOfATrace:
         def function(x):
             kept.append(gs.State(x))
 
-        self.ENDED[request.param](function)
+        ENDED[request.param](function)
         return kept[0]
 
     def test_it_raises_when_it_is_read(self, escaped):
-        match = r"a State, created at test_cell.py:\d+,? was read after the trace that it was created in had ended; its value is gone. Return the State"
+        match = r"a State, created at test_cell.py:\d+,? was read after the trace that it was created in had ended"
         with pytest.raises(TraceContextError, match=match):
             escaped.value  # noqa: B018
         with pytest.raises(TraceContextError, match="had ended"):

@@ -36,7 +36,7 @@ def test_reading_a_state_in_a_program_that_plain_jax_caches_warns(transform):
     def function(x):
         return state.value * x
 
-    match = r"is tracing a program that it will cache, and .*State, created at test_frame.py:\d+.* was read in it: .* Use `graphstate.jit`"
+    match = r"is tracing a program that it will cache, and .*State, created at test_frame.py.* was read in it"
     with pytest.warns(StaleReadWarning, match=match) as record:
         CACHED[transform](function)
     assert {warning.filename for warning in record} == {__file__}
@@ -96,7 +96,7 @@ def test_drawing_under_a_plain_jit_raises():
     key = gs.random.DEFAULT.value
     with (
         pytest.warns(StaleReadWarning),
-        pytest.raises(TraceContextError, match="RandomState.* was written inside of a transform of plain JAX"),
+        pytest.raises(TraceContextError, match=r"RandomState.* was written inside of a transform of plain JAX"),
     ):
         jax.jit(lambda x: gs.random.normal() + x)(1.0)
     assert gs.random.DEFAULT.value == key
@@ -109,20 +109,19 @@ def test_the_stack_is_empty_after_success_and_failure():
     def fail(x):
         raise KeyError("user")
 
-    for function in (lambda x: x, fail):
-        for call in (
-            lambda: gs.jit(function)(1.0),
-            lambda: gs.vmap(function)(jnp.ones(2)),
-            lambda: gs.grad(function)(1.0),
-            lambda: gs.for_loop(function, jnp.ones(2)),
-            lambda: gs.eval_shape(function, 1.0),
-            lambda: gs.jit(lambda x: gs.grad(lambda y: gs.for_loop(function, y[None])[0])(x))(1.0),
-        ):
-            try:
-                call()
-            except KeyError:
-                assert function is fail
-            assert current_frame() is None
+    for call in (
+        lambda f: gs.jit(f)(1.0),
+        lambda f: gs.vmap(f)(jnp.ones(2)),
+        lambda f: gs.grad(f)(1.0),
+        lambda f: gs.for_loop(f, jnp.ones(2)),
+        lambda f: gs.eval_shape(f, 1.0),
+        lambda f: gs.jit(lambda x: gs.grad(lambda y: gs.for_loop(f, y[None])[0])(x))(jnp.float32(1.0)),
+    ):
+        call(lambda x: x)
+        assert current_frame() is None
+        with pytest.raises(KeyError, match="user"):
+            call(fail)
+        assert current_frame() is None
 
 
 def test_an_error_caught_inside_leaves_the_outer_trace_as_it_was():

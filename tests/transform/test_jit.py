@@ -238,7 +238,8 @@ def test_an_unknown_static_name_is_an_error():
 def test_an_argument_that_is_no_array_is_an_error():
     with pytest.raises(
         StateTypeError,
-        match=r"`jit` takes Nodes, States and pytrees of arrays, but argument `mode\['a'\]` of .* is 'text' of type str. .*`static_argnames`",
+        match=r"`jit` takes Nodes, States and pytrees of arrays, but argument `mode\['a'\]` of .* is 'text' "
+        r"of type str. .*`static_argnames`",
     ):
         gs.jit(lambda x, *, mode: x)(1.0, mode={"a": "text"})
 
@@ -491,7 +492,8 @@ def test_a_closed_over_node_keeps_its_structure():
 
     with pytest.raises(
         TraceContextError,
-        match=r"Attribute 'extra' of a Pair was changed inside of a transform, but .* closure. Pass the Node as an argument",
+        match=r"Attribute 'extra' of a Pair was changed inside of a transform, but .* closure. Pass the Node "
+        r"as an argument",
     ):
         gs.jit(set_attribute)(1.0)
     with pytest.raises(

@@ -350,7 +350,8 @@ def test_a_value_of_an_eager_trace_is_not_handed_to_a_program_that_jax_caches(tr
     argument = jnp.ones(2) if transform is gs.vmap else 1.0
     with pytest.raises(
         gs.errors.TraceContextError,
-        match=r"A program that plain JAX caches .* read .* inside of an eager graphstate transform, .* Use the transform of the same name .*`graphstate.jit`",
+        match=r"A program that plain JAX caches .* read .* inside of an eager graphstate transform, .* Use "
+        r"the transform of the same name .*`graphstate.jit`",
     ):
         mapped(argument)
     compiled = gs.jit(mapped)(argument)

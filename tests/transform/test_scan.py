@@ -329,17 +329,20 @@ def test_a_state_that_changes_its_type_is_an_error():
 
     with pytest.raises(
         CarryError,
-        match=r"`state`.* is carried by `for_loop` and must keep its shape and dtype, but it was float32\[\] and is float32\[2\]",
+        match=r"`state`.* is carried by `for_loop` and must keep its shape and dtype, but it was float32\[\] "
+        r"and is float32\[2\]",
     ):
         gs.for_loop(grow, STEPS)
     with pytest.raises(
         CarryError,
-        match=r"it was float32\[\] and is int32\[\] after a step. Write a value of the same type, or return it as an output",
+        match=r"it was float32\[\] and is int32\[\] after a step. Write a value of the same type, or return "
+        r"it as an output",
     ):
         gs.for_loop(cast, STEPS)
     with pytest.raises(
         CarryError,
-        match=r"`state`.* must keep its structure, but it was PyTreeDef\(\*\) and is PyTreeDef\(\{'a': \*\}\) after a step",
+        match=r"`state`.* must keep its structure, but it was PyTreeDef\(\*\) and is PyTreeDef\(\{'a': \*\}\) "
+        r"after a step",
     ):
         gs.for_loop(nest, STEPS)
     assert state.value == 0.0
@@ -360,12 +363,14 @@ def test_a_state_of_the_carry_that_changes_its_type_is_named_by_its_path():
 def test_a_carry_that_changes_is_an_error():
     with pytest.raises(
         CarryError,
-        match=r"The carry of `scan` keeps its structure .* it was PyTreeDef\(\*\) and .* returned PyTreeDef\(\(\*, \*\)\)",
+        match=r"The carry of `scan` keeps its structure .* it was PyTreeDef\(\*\) and .* returned "
+        r"PyTreeDef\(\(\*, \*\)\)",
     ):
         gs.scan(lambda carry, x: ((carry, carry), x), 0.0, STEPS)
     with pytest.raises(
         CarryError,
-        match=r"carry .*is carried by `scan` and must keep its shape and dtype, but it was float32\[\] and is int32\[\]",
+        match=r"carry .*is carried by `scan` and must keep its shape and dtype, but it was float32\[\] and is "
+        r"int32\[\]",
     ):
         gs.scan(lambda carry, x: (jnp.int32(1), x), jnp.float32(0.0), STEPS)
 
@@ -471,7 +476,8 @@ def test_a_state_in_carry_and_xs_is_an_error():
     layers = gs.vmap(Leaf)(STEPS)
     with pytest.raises(
         AliasError,
-        match=r"weight.* \(ParamState.*\) is reached from the carry of `scan` and from what it scans: .*Clone one of the two",
+        match=r"weight.* \(ParamState.*\) is reached from the carry of `scan` and from what it scans: .*Clone "
+        r"one of the two",
     ):
         gs.scan(lambda carry, x: (carry, 1.0), layers, layers)
 

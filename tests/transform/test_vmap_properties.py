@@ -21,7 +21,7 @@ import graphstate as gs
 pytestmark = pytest.mark.no_leak_check("runs very many eager operations")
 
 LANES = 3
-Point = namedtuple("Point", ["x", "y"])  # noqa: PYI024, the plainest namedtuple there is
+Point = namedtuple("Point", ["x", "y"])
 
 # Each structure is one argument; a leaf stands for an array of its rank, lane axis not counted.
 STRUCTURES: list[Any] = [
@@ -287,7 +287,7 @@ def test_each_lane_is_isolated(data):
 @hypothesis.settings(max_examples=25)
 @hypothesis.given(lanes=st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True), seed=st.integers(0, 99))
 def test_draws_depend_on_the_key_and_the_lane_only(lanes, seed):
-    """Seeded in the lane, a lane draws what the loop draws; unseeded, lane i is the same whatever the number of lanes."""
+    """Seeded in the lane, a lane draws what the loop draws; unseeded, the number of lanes does not matter."""
 
     def draw(number):
         gs.random.seed(number)
