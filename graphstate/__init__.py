@@ -1,12 +1,12 @@
 """graphstate: plain mutable Python objects under every transform of JAX.
 
-    graph       Nodes, States, and the calls that take an object graph apart and put it together
-    transform   jit, vmap, grad, scan, ... for functions of Nodes and States
-    filters     what selects States
-    random      streams of random keys, and the samplers
-    environ     settings that a traced program depends on
-    nn, optim   layers and optimizers
-    errors      everything that is raised
+graph       Nodes, States, and the calls that take an object graph apart and put it together
+transform   jit, vmap, grad, scan, ... for functions of Nodes and States
+filters     what selects States
+random      streams of random keys, and the samplers
+environ     settings that a traced program depends on
+nn, optim   layers and optimizers
+errors      everything that is raised
 """
 
 from . import environ, errors, filters, graph, nn, optim, random, transform

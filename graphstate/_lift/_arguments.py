@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from graphstate._trace import copied, outer_value, unpack
+from graphstate._trace import copied, immutable, outer_value, unpack
 from graphstate.errors import StateTypeError
 from graphstate.graph._attributes import is_graph_object
 from graphstate.graph._flatten import flatten
@@ -157,7 +157,7 @@ class Arguments:
         A stream of random keys is handed on unread, and containers are copied: what the trace does to them in place
         must not reach the caller's.
         """
-        return [copied(outer_value(leaf)) if isinstance(leaf, State) else leaf for leaf in self.targets]
+        return [copied(outer_value(leaf)) if isinstance(leaf, State) else immutable(leaf) for leaf in self.targets]
 
     def arrays(self) -> list[Any]:
         """The leaves that are no graph objects."""

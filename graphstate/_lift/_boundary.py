@@ -6,7 +6,6 @@ made of. The static half of that answer, a `Departure`, is kept with the traced 
 JAX; and `arrive`, outside, applies both to the caller's objects.
 """
 
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,6 +23,7 @@ from graphstate.graph._replace import replace_part
 from graphstate.graph._state import State
 
 from ._arguments import Arguments, is_array_like
+from ._seen import by_id
 from ._watch import cached_property_filled
 
 __all__ = ["Departure", "Inside", "Leaving", "arrive", "check_containers", "enter", "leave", "not_an_array"]
@@ -118,7 +118,7 @@ class FromOutside:
     @property
     def object(self) -> Any:
         """The object; the caller holds it, else the closure could not have been found unchanged."""
-        return self.ref()
+        return self.ref.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +322,7 @@ def _source(leaf: Any, out: Out, child: int, roots: dict[int, int]) -> Source:
         return FromArgument(roots[id(leaf)])
     place = out.flat.graphdef.children[0][child]
     if place in out.outside:
-        return FromOutside(weakref.ref(leaf))
+        return FromOutside(by_id(leaf))
     return FromGraph(place)
 
 
@@ -346,7 +346,7 @@ def _restructure(inside: Inside, out: Out) -> tuple[Restructuring, list[Any]]:
             fresh.append(place)
             values.append(item)
     return Restructuring(
-        graphdef, tuple(origins), tuple((place, weakref.ref(item)) for place, item in out.outside.items()), tuple(fresh)
+        graphdef, tuple(origins), tuple((place, by_id(item)) for place, item in out.outside.items()), tuple(fresh)
     ), values
 
 
@@ -414,7 +414,7 @@ def _place(source: Source, arguments: Arguments, objects: list[Any], arrays: Any
 def _rebuild(restructuring: Restructuring, arguments: Arguments, fresh: Sequence[Any]) -> list[Any]:
     before = arguments.objects() if arguments.roots else []
     existing = {place: before[origin] for place, origin in restructuring.origins}
-    existing.update((place, ref()) for place, ref in restructuring.outside)
+    existing.update((place, ref.get()) for place, ref in restructuring.outside)
     graphdef = restructuring.graphdef
     values = dict(zip(restructuring.fresh, fresh, strict=True))
     leaf_values = [

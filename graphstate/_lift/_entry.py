@@ -8,7 +8,7 @@ import itertools
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import jax
@@ -16,7 +16,7 @@ import jax
 from graphstate import environ
 from graphstate._compat import Tracer, trace_context
 from graphstate._trace import Cell, local, unpack
-from graphstate.graph._heads import NodeHead, StaticKey
+from graphstate.graph._heads import StaticKey
 from graphstate.graph._node import Node
 from graphstate.graph._state import State
 from graphstate.random import RandomState
@@ -26,7 +26,7 @@ from ._boundary import Departure, Leaving, enter, leave
 from ._capture import CaptureFrame, Program, Source, trace_program, unread_inputs
 from ._plan import plan_of
 from ._traced import name_cells
-from ._watch import Watch, methods_of
+from ._watch import Watch, functions_of, is_watchable
 
 if TYPE_CHECKING:
     from ._cached import CachedFunction
@@ -326,17 +326,16 @@ class Entry:
             self.watches.append(methods if still else Watch(methods.origin, self.owner.changed_by_itself))
         self.revision += 1
         written = [arguments.targets[number] for number in note.departure.written]
-        if not self.draws and any(
-            isinstance(cell, RandomState) for cell in (*written, *(ref() for ref in note.captured))
-        ):
+        written += [ref() for ref in note.captured]
+        if not self.draws and any(isinstance(cell, RandomState) for cell in written):
             self.draws = True
             raise Again
 
     def _watch_methods(self, arguments: Arguments) -> Watch:
-        """What the methods of the arguments' Nodes depend on."""
-        classes = {head.type for head in arguments.graphdef.heads if isinstance(head, NodeHead)}
-        methods = [function for cls in classes for function in methods_of(cls) if id(function) not in self._watched]
-        return Watch(methods, self.owner.changed_by_itself)
+        """What the methods and static attributes of the arguments' Nodes, and static arguments, depend on."""
+        functions = [*functions_of(arguments.graphdef), *(key.value for key in static_keys(self.statics))]
+        watched = [each for each in functions if id(each) not in self._watched and is_watchable(each)]
+        return Watch(watched, self.owner.changed_by_itself)
 
 
 def _outputs(frame: CaptureFrame, arguments: Arguments, leaving: Leaving) -> tuple[Any, Note]:
@@ -353,6 +352,15 @@ def _outputs(frame: CaptureFrame, arguments: Arguments, leaving: Leaving) -> tup
     note = Note(departure, tuple(weakref.ref(slot.cell) for slot in slots), is_simple)
     results = jax.tree.unflatten(departure.treedef, leaving.results) if departure.only_arrays else leaving.results
     return (results, leaving.written, leaving.fresh, outer), note
+
+
+def static_keys(statics: Any) -> Iterator[StaticKey]:
+    """The static arguments of a call, wherever they stand."""
+    if isinstance(statics, StaticKey):
+        yield statics
+    elif isinstance(statics, tuple):
+        for part in statics:
+            yield from static_keys(part)
 
 
 def _as_seen(cell: Cell | None) -> Cell | None:

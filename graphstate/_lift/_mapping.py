@@ -312,7 +312,7 @@ class MapCall:
         owners = _Owners(restructuring.graphdef, self._root_specs(leaving.departure))
         for place, ref in restructuring.outside:
             for spec, path in owners.of(place):
-                _check_outside(ref(), spec, path)
+                _check_outside(ref.get(), spec, path)
         exits = []
         for place, value in zip(restructuring.fresh, leaving.fresh, strict=True):
             axis, path = owners.axis(place, value)

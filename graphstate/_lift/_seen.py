@@ -149,23 +149,31 @@ class _Partial(Seen):
         return (self.kind, tuple((name, part.key()) for name, part in self._kept.items()))
 
 
-def see(value: Any, names: Names = None, depth: int = 0) -> Seen:
+def see(value: Any, names: Names = None, depth: int = 0, within: bool = False) -> Seen:
     """`value` as it is now; of an instance only the attributes of these names count."""
     if is_graph_object(value) or isinstance(value, jax.Array | np.ndarray):
         return Seen(None, _weak(value), type(value), None, None)
-    if depth < _DEPTH and _has_parts(value, names, depth):
+    if depth < _DEPTH and _has_parts(value, names, within):
         keys, items = _parts_of(value, names)
         held = None if isinstance(value, (*_SEQUENCES, dict, set, frozenset)) else _weak(value)
-        return Seen(None, held, type(value), keys, [see(item, names, depth + 1) for item in items], names)
+        return Seen(
+            None,
+            held,
+            type(value),
+            keys,
+            [see(item, names, depth + 1, within or held is not None) for item in items],
+            names,
+        )
     return Seen(value, None, type(value), None, None)
 
 
-def _has_parts(value: Any, names: Names, depth: int) -> bool:
+def _has_parts(value: Any, names: Names, within: bool) -> bool:
+    """Whether `value` is looked into; an instance within another one only where names tell what counts of it."""
     if type(value) in _ATOMS or isinstance(value, _OPAQUE):
         return False
     if isinstance(value, (*_SEQUENCES, dict, set, frozenset)):
         return True
-    return (depth == 0 or names is not None) and is_instance(value)
+    return (names is not None or not within) and is_instance(value)
 
 
 def is_instance(value: Any) -> bool:
@@ -212,15 +220,17 @@ def _parts_of(value: Any, names: Names = None) -> tuple[Any, list[Any]]:
     return tuple(attributes), list(attributes.values())
 
 
-def iter_parts(name: str, value: Any, names: Names = None, depth: int = 0) -> Iterator[tuple[str, Any]]:
+def iter_parts(
+    name: str, value: Any, names: Names = None, depth: int = 0, within: bool = False
+) -> Iterator[tuple[str, Any]]:
     """`value` and all that is looked at inside of it, with how messages call it."""
     yield name, value
-    if is_graph_object(value) or depth >= _DEPTH or not _has_parts(value, names, depth):
+    if is_graph_object(value) or depth >= _DEPTH or not _has_parts(value, names, within):
         return
     keys, items = _parts_of(value, names)
     for key, item in zip(keys if isinstance(keys, tuple) else itertools.count(), items, strict=False):
         label = f"{name}[{key!r}]" if isinstance(value, (*_SEQUENCES, dict)) else f"{name}.{key}"
-        yield from iter_parts(label, item, names, depth + 1)
+        yield from iter_parts(label, item, names, depth + 1, within or is_instance(value))
 
 
 def _static_key(value: Any) -> Hashable:
@@ -248,3 +258,7 @@ class by_id:  # noqa: N801, reads as a function
 
     def __hash__(self) -> int:
         return self._id >> 4
+
+    def get(self) -> Any:
+        """The object; None where it is gone."""
+        return self._ref()

@@ -10,18 +10,19 @@ import functools
 import itertools
 import types
 import weakref
-from collections.abc import Hashable, Iterable
-from typing import Any, Final
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from graphstate.errors import AliasError, TraceContextError
 from graphstate.graph._attributes import cached_properties, is_graph_object
 from graphstate.graph._flatten import Flat, flatten, is_unchanged
-from graphstate.graph._heads import NodeHead
+from graphstate.graph._graphdef import GraphDef
+from graphstate.graph._heads import NodeHead, StaticHead
 from graphstate.graph._node import Node
 from graphstate.graph._path import shorten_path
-from graphstate.graph._references import SELF, Reference, iter_references, mentioned_names
+from graphstate.graph._references import SELF, Reference, hands_on, hands_on_self, iter_references, mentioned_names
 from graphstate.graph._state import State
 
 from ._plan import plan_of
@@ -35,6 +36,13 @@ _BY_COMPUTED_NAME: Final = frozenset({"getattr", "vars", "__dict__", "attrgetter
 
 Ignored = dict[Hashable, set[tuple[Hashable, ...]]]
 """What a function was seen to change itself: for each reference the places in its value."""
+
+
+class _Found(NamedTuple):
+    """A reference, and the function that has it."""
+
+    reference: Reference
+    function: Any
 
 
 class Watch:
@@ -76,7 +84,7 @@ class Watch:
         self._roots: dict[int, tuple[str, weakref.ref[Any]]] = {}
         self._follow(self.origin, ignored)
         roots = self.roots()
-        self._plans = [(weakref.ref(root), plan_of(root).serial) for _, root in roots]
+        self._plans = [(_weak(root), plan_of(root).serial) for _, root in roots]
         self._numpy = [
             (leaf, leaf.copy()) for _, root in roots for leaf in plan_of(root).leaves if isinstance(leaf, np.ndarray)
         ]
@@ -87,26 +95,28 @@ class Watch:
 
     def _follow(self, functions: Iterable[Any], ignored: Ignored) -> None:
         """Follows functions, the methods that they name, and those of the Nodes that they reach, to the end."""
-        found: list[Reference] = []
-        pending = list(functions)
-        for function in pending:
+        found: list[_Found] = []
+        pending: list[Any] = []
+        for function in functions:
             if is_graph_object(function) or is_instance(function):
-                found.append(Reference(type(function).__name__, function, SELF))
-        pending = list(map(_code_of, pending))
+                found.append(_Found(Reference(type(function).__name__, function, SELF), None))
+            pending.append(_code_of(function))
         while pending:
             found += self._follow_functions(pending)
+            found += self._static_instances(found)
             pending = [each for each in self._methods(found) if id(each) not in self.functions]
         names = self._names()
-        for reference in found:
+        for reference, _ in found:
             value = reference.get()
-            seen = see(value, names).without(ignored.get(_place(reference), set()))
+            counting = names if self._is_used_by_names(value, found) else None
+            seen = see(value, counting).without(ignored.get(_place(reference), set()))
             if seen is not None:
                 self._seen.append((reference, seen))
-            for name, part in iter_parts(reference.name, value, names):
+            for name, part in iter_parts(reference.name, value, counting):
                 if is_graph_object(part):
-                    self._roots.setdefault(id(part), (name, weakref.ref(part)))
+                    self._roots.setdefault(id(part), (name, _weak(part)))
 
-    def _follow_functions(self, pending: list[Any]) -> list[Reference]:
+    def _follow_functions(self, pending: list[Any]) -> "list[_Found]":
         found = []
         while pending:
             function = pending.pop()
@@ -118,30 +128,55 @@ class Watch:
                 value = reference.get()
                 if isinstance(value, types.ModuleType):
                     continue
-                found.append(reference)
+                found.append(_Found(reference, function))
                 pending += [part for _, part in iter_parts(reference.name, value) if _is_followed(part, module)]
         return found
 
-    def _methods(self, found: list[Reference]) -> list[Any]:
-        """The methods of the Nodes that were found, and of plain instances those that are named."""
+    def _static_instances(self, found: "list[_Found]") -> "list[_Found]":
+        """The plain objects that are static attributes of the Nodes that were found."""
+        known = {id(each.reference.holder) for each in found if each.reference.key is SELF}
+        instances: dict[int, Any] = {}
+        for reference, _ in found:
+            for _, part in iter_parts(reference.name, reference.get()):
+                if is_graph_object(part):
+                    instances.update(
+                        (id(each), each) for each in functions_of(plan_of(part).graphdef) if is_instance(each)
+                    )
+        return [
+            _Found(Reference(type(each).__name__, each, SELF), None)
+            for key, each in instances.items()
+            if key not in known
+        ]
+
+    def _methods(self, found: "list[_Found]") -> list[Any]:
+        """The functions of the Nodes that were found, and of plain instances the methods that may be called."""
         names = self._names()
         methods: dict[int, Any] = {}
-        for reference in found:
-            for _, part in iter_parts(reference.name, reference.get(), names):
+        for reference, _ in found:
+            for _, part in iter_parts(reference.name, reference.get()):
                 if is_graph_object(part):
-                    heads = plan_of(part).graphdef.heads
-                    classes = {head.type for head in heads if isinstance(head, NodeHead)}
-                    methods.update((id(each), each) for cls in classes for each in methods_of(cls))
+                    functions = functions_of(plan_of(part).graphdef)
+                    methods.update((id(each), each) for each in functions if isinstance(each, types.FunctionType))
                 elif is_instance(part):
-                    cls: Any = type(part)
-                    named = (each for each in methods_of(cls) if names is None or each.__name__ in names)
-                    methods.update((id(each), each) for each in named)
+                    methods.update(
+                        (id(each), each) for each in methods_of_class(part) if _may_run(each.__name__, names)
+                    )
         return list(methods.values())
 
     def _names(self) -> Names:
         """The names that the functions mention; None where they can reach attributes by names that are computed."""
         names = frozenset[str]().union(*(mentioned_names(_innermost(each)) for each in self.functions.values()))
         return None if names & _BY_COMPUTED_NAME else names
+
+    def _is_used_by_names(self, value: Any, found: "list[_Found]") -> bool:
+        """Whether a plain instance is only asked for attributes by name: then those that are not named do not count."""
+        if not is_instance(value) or hasattr(type(value), "__getattr__"):
+            return False
+        for reference, function in found:
+            if reference.get() is value and (function is None or hands_on(function, reference)):
+                return False
+        methods = [each for each in methods_of_class(value) if id(each) in self.functions]
+        return not any(hands_on_self(each) for each in methods)
 
     def _sort(self) -> None:
         """Puts what is compared by identity where that is cheap."""
@@ -292,6 +327,41 @@ def _is_followed(value: Any, module: str | None) -> bool:
     return isinstance(value, types.MethodType | functools.partial) or (
         not isinstance(value, type) and hasattr(value, "__wrapped__")
     )
+
+
+def _may_run(method: str, names: Names) -> bool:
+    return names is None or method in names or (method.startswith("__") and method != "__init__")
+
+
+def _weak(value: Any) -> Any:
+    try:
+        return weakref.ref(value)
+    except TypeError:
+        return lambda: value
+
+
+def functions_of(graphdef: GraphDef) -> Iterator[Any]:
+    """The methods of the Nodes of a graph, and the functions and plain objects that are static attributes."""
+    for cls in {head.type for head in graphdef.heads if isinstance(head, NodeHead)}:
+        yield from methods_of(cls)
+    for head in graphdef.heads:
+        if isinstance(head, StaticHead) and is_watchable(head.key.value):
+            yield head.key.value
+
+
+def is_watchable(value: Any) -> bool:
+    """Whether `value` is something that can depend on more than what it is."""
+    return (
+        isinstance(value, types.FunctionType | types.MethodType | functools.partial)
+        or is_graph_object(value)
+        or is_instance(value)
+    )
+
+
+def methods_of_class(value: Any) -> tuple[types.FunctionType, ...]:
+    """The functions that the class of a plain instance defines."""
+    cls: Any = type(value)
+    return methods_of(cls)
 
 
 @functools.lru_cache(maxsize=1024)

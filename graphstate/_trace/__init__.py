@@ -24,7 +24,7 @@ from ._frame import (
     local,
 )
 from ._place import Place, place_of_caller, user_stacklevel
-from ._value import MISSING, Packed, check_in_place, check_value, copied, pack, unpack
+from ._value import MISSING, Packed, check_in_place, check_value, copied, immutable, pack, unpack
 
 __all__ = [
     "MISSING",
@@ -45,6 +45,7 @@ __all__ = [
     "current_frame",
     "current_home",
     "describe",
+    "immutable",
     "is_finished",
     "kind_and_place",
     "local",

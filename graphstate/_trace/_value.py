@@ -4,6 +4,7 @@ import operator
 from typing import Any, Final
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from graphstate._compat import ArrayImpl, Tracer
@@ -47,12 +48,17 @@ class Packed:
 
     def copied(self) -> "Packed":
         """The same value in containers of its own."""
-        return Packed(jax.tree.map(lambda leaf: leaf, self.checked()))
+        return Packed(jax.tree.map(immutable, self.checked()))
 
 
 def copied(held: Any) -> Any:
-    """A packed value for a trace inside: what is done there to a container in place must not reach the one outside."""
-    return held.copied() if isinstance(held, Packed) else held
+    """A packed value for a trace inside: what is done there in place must not reach the value outside."""
+    return held.copied() if isinstance(held, Packed) else immutable(held)
+
+
+def immutable(leaf: Any) -> Any:
+    """`leaf`, as an array of JAX if it is one of NumPy: `state.value += 1` would change that in place."""
+    return jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
 def pack(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """`Node`, the base class of all objects of the graph."""
 
+import functools
 from typing import TYPE_CHECKING, Any, overload
 
 from graphstate._compat import EVAL, current_trace
@@ -48,6 +49,12 @@ class Node:
         object.__setattr__(node, "_graph_plan", None)
         object.__setattr__(node, "_graph_home", current_home())
         return node
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("__setattr__", "__delattr__"):
+            if name in vars(cls):
+                setattr(cls, name, _noticed(vars(cls)[name]))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._graph_home is not None or current_trace() is not EVAL:
@@ -107,6 +114,18 @@ class Node:
 
 _set_version = Node._graph_version.__set__  # type: ignore[attr-defined]
 _set_home = Node._graph_home.__set__  # type: ignore[union-attr]
+
+
+def _noticed(method: Any) -> Any:
+    """A `__setattr__` or `__delattr__` of a user's class, after which the change is seen whatever it does."""
+
+    def changed(self: Any, name: str, *value: Any) -> None:
+        if self._graph_home is not None or current_trace() is not EVAL:
+            check_changeable(self, name)
+        method(self, name, *value)
+        touch(self)
+
+    return functools.update_wrapper(changed, method)
 
 
 def touch(node: Node) -> None:

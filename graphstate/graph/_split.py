@@ -5,6 +5,7 @@ from typing import Any, Final, overload
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from graphstate._trace import pack
 from graphstate.errors import StateTypeError, UpdateError, some_of
@@ -124,6 +125,8 @@ def leaf_value(leaf: Any) -> Any:
     value = _read(leaf) if isinstance(leaf, State) else leaf
     if isinstance(value, jax.Array):
         return value
+    if isinstance(value, np.ndarray):
+        return value.copy()
     return jax.tree.map(_as_array, value)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import threading
+import types
 
 import jax
 import jax.numpy as jnp
@@ -144,32 +145,24 @@ def test_new_shapes_and_dtypes_retrace():
 
 
 def test_new_shapes_of_captured_states_retrace():
-    class Plain:
-        pass
-
-    outer = Plain()
-    outer.inner = Plain()
-    outer.inner.state = gs.State(jnp.ones(2))
-    call = Counted(lambda: 2 * outer.inner.state.value)
+    hidden = types.ModuleType("hidden")  # no closure is looked for in a module
+    hidden.state = gs.State(jnp.ones(2))
+    call = Counted(lambda: 2 * hidden.state.value)
     assert call().shape == (2,)
-    outer.inner.state.value = jnp.ones((3, 1))
+    hidden.state.value = jnp.ones((3, 1))
     assert call().shape == (3, 1)
-    outer.inner.state.value = {"a": jnp.ones(1)}
+    hidden.state.value = {"a": jnp.ones(1)}
     with pytest.raises(TypeError):
         call()
-    outer.inner.state.value = jnp.ones(2)
+    hidden.state.value = jnp.ones(2)
     assert call().shape == (2,)
     assert call.runs == 3
 
 
 def test_other_shapes_that_read_other_states_keep_their_programs():
-    class Plain:
-        pass
-
-    outer = Plain()
-    outer.inner = Plain()
-    outer.inner.one, outer.inner.two = gs.State(jnp.float32(1.0)), gs.State(jnp.float32(2.0))
-    call = Counted(lambda x: x * (outer.inner.one if x.size == 1 else outer.inner.two).value)
+    hidden = types.ModuleType("hidden")  # no closure is looked for in a module
+    hidden.one, hidden.two = gs.State(jnp.float32(1.0)), gs.State(jnp.float32(2.0))
+    call = Counted(lambda x: x * (hidden.one if x.size == 1 else hidden.two).value)
     for _ in range(3):
         assert call(jnp.ones(1)).tolist() == [1.0]
         assert call(jnp.ones(2)).tolist() == [2.0, 2.0]
@@ -300,39 +293,31 @@ def test_an_argument_that_is_also_closed_over_is_found_in_every_program(writes):
 
 
 def test_a_state_captured_from_nowhere_may_become_an_argument():
-    class Plain:
-        pass
-
-    outer = Plain()
-    outer.inner = Plain()
-    outer.inner.leaf = Leaf(3.0)
+    hidden = types.ModuleType("hidden")  # no closure is looked for in a module
+    hidden.leaf = Leaf(3.0)
 
     def step(leaf, x):
         leaf.weight.value = leaf.weight.value + 1
-        return outer.inner.leaf.weight.value * x
+        return hidden.leaf.weight.value * x
 
     call = Counted(step)
     other = Leaf(10.0)
-    assert [call(other, 1.0), call(outer.inner.leaf, 1.0), call(other, 1.0), call(outer.inner.leaf, 1.0)] == [
+    assert [call(other, 1.0), call(hidden.leaf, 1.0), call(other, 1.0), call(hidden.leaf, 1.0)] == [
         3.0,
         4.0,
         4.0,
         5.0,
     ]
-    assert (other.weight.value, outer.inner.leaf.weight.value) == (12.0, 5.0)
+    assert (other.weight.value, hidden.leaf.weight.value) == (12.0, 5.0)
     assert call.runs == 2
 
 
 def test_a_captured_state_that_was_dropped_is_looked_for_again():
-    class Plain:
-        pass
-
-    outer = Plain()
-    outer.inner = Plain()
-    call = Counted(lambda x: outer.inner.state.value * x)
+    hidden = types.ModuleType("hidden")  # no closure is looked for in a module
+    call = Counted(lambda x: hidden.state.value * x)
     for number in range(3):
-        outer.inner.state = None
-        outer.inner.state = gs.State(jnp.float32(number))
+        hidden.state = None
+        hidden.state = gs.State(jnp.float32(number))
         assert call(1.0) == number
 
 
@@ -438,6 +423,36 @@ def test_many_threads_may_make_the_first_call():
     for thread in threads:
         thread.join()
     assert results == {(number, size): [float(number)] * size for number in range(8) for size in (1, 2, 3)}
+
+
+def test_a_second_thread_does_not_take_a_half_known_program():
+    """One thread is still tracing, and has not said yet on what its program depends, when another makes the call."""
+    tracing, release, results = threading.Event(), threading.Event(), {}
+
+    @gs.jit
+    def step(x):
+        if threading.current_thread().name == "first":
+            tracing.set()
+            release.wait(timeout=30)
+        return x * (2.0 if environ.get("fit") else 3.0)
+
+    def work(fit):
+        with environ.context(fit=fit):
+            results[fit] = float(step(1.0))
+
+    first = threading.Thread(target=work, args=(False,), name="first")
+    second = threading.Thread(target=work, args=(True,), name="second")
+    first.start()
+    tracing.wait(timeout=30)
+    second.start()
+    second.join(timeout=1)
+    release.set()
+    first.join()
+    second.join()
+    assert results == {False: 3.0, True: 2.0}
+    for fit, expected in results.items():
+        with environ.context(fit=fit):
+            assert step(1.0) == expected
 
 
 def test_threads_see_their_own_settings():

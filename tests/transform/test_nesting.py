@@ -4,6 +4,7 @@ The oracle of a nest is the nest of the same plain JAX transforms over a pure fu
 """
 
 import itertools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -146,18 +147,14 @@ def test_a_node_passed_to_two_transforms_may_be_read_from_the_closure(outer, inn
 @pytest.mark.parametrize("depth", range(5))
 @pytest.mark.parametrize("reads", ["closure", "hidden", "argument"])
 def test_user_code_runs_once_at_any_depth(depth, reads):
-    class Plain:
-        pass
-
-    runs, cell, hidden = [], Cell(), Plain()
-    hidden.deep = Plain()
-    hidden.deep.state = gs.State(jnp.float32(2.0))
+    runs, cell, hidden = [], Cell(), types.ModuleType("hidden")  # no closure is looked for in a module
+    hidden.state = gs.State(jnp.float32(2.0))
 
     def leaf(cell_or_none, x):
         runs.append(x)
         if reads == "hidden":
-            hidden.deep.state.value = hidden.deep.state.value + 1
-            return hidden.deep.state.value * x
+            hidden.state.value = hidden.state.value + 1
+            return hidden.state.value * x
         return (cell if reads == "closure" else cell_or_none)(x)
 
     def wrap(f, kind):
@@ -235,16 +232,12 @@ class TestPlainJax:
         return request.param
 
     def test_it_sees_what_was_written_between_two_calls(self, inner, where):
-        class Plain:
-            pass
-
-        hidden = Plain()
-        hidden.deep = Plain()
-        outer_state = hidden.deep.state = gs.State(jnp.float32(2.0))
+        hidden = types.ModuleType("hidden")
+        outer_state = hidden.state = gs.State(jnp.float32(2.0))
         held = {"closure": outer_state}
 
         def step(argument, x):
-            state = {"closure": outer_state, "hidden": hidden.deep.state, "argument": argument}.get(where) or gs.State(
+            state = {"closure": outer_state, "hidden": hidden.state, "argument": argument}.get(where) or gs.State(
                 x * 0 + 2.0
             )
             function = inner(lambda y: state.value * y)

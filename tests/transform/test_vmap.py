@@ -1,6 +1,7 @@
 """`vmap` and `StatefulMapping`: axes of arguments, States, results and new Nodes; lanes; what no map can do."""
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -84,18 +85,15 @@ def test_a_lane_dependent_write_to_a_closed_over_state_is_an_error():
 
 
 def test_a_state_that_is_hidden_from_the_closure_is_named_by_where_it_was_created():
-    class Plain:
-        pass
-
-    outer, outer.inner = Plain(), Plain()
-    outer.inner.state = gs.State(jnp.float32(0.0))
+    hidden = types.ModuleType("hidden")  # no closure is looked for in a module
+    hidden.state = gs.State(jnp.float32(0.0))
 
     def step(x):
-        outer.inner.state.value = x
+        hidden.state.value = x
 
     with pytest.raises(BatchAxisError, match=r"a State, created at test_vmap.py:\d+,? is not mapped"):
         gs.vmap(step)(LANES)
-    assert outer.inner.state.value == 0.0
+    assert hidden.state.value == 0.0
 
 
 def test_a_mean_over_the_lanes_may_be_written():
@@ -339,19 +337,16 @@ def test_one_filter_means_axis_zero():
 
 
 def test_states_that_the_closure_does_not_show_are_mapped_too():
-    class Plain:
-        pass
-
-    outer, outer.inner = Plain(), Plain()
-    outer.inner.state = gs.HiddenState(LANES)
+    hidden = types.ModuleType("hidden")  # no closure is looked for in a module
+    hidden.state = gs.HiddenState(LANES)
 
     def step(x):
-        outer.inner.state.value = outer.inner.state.value + x
-        return outer.inner.state.value
+        hidden.state.value = hidden.state.value + x
+        return hidden.state.value
 
     mapped = gs.vmap(step, state_in_axes=gs.HiddenState)
     np.testing.assert_array_equal(mapped(LANES), [0.0, 2.0, 4.0])
-    np.testing.assert_array_equal(outer.inner.state.value, [0.0, 2.0, 4.0])
+    np.testing.assert_array_equal(hidden.state.value, [0.0, 2.0, 4.0])
     with pytest.raises(
         AxisError, match=r"is mapped at axis 0 by `state_in_axes`, where it has 3 lanes, but the map has 2"
     ):
