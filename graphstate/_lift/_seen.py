@@ -24,7 +24,7 @@ __all__ = ["Seen", "by_id", "iter_parts", "see"]
 Names: TypeAlias = frozenset[str] | None
 
 _ATOMS: Final = frozenset({int, float, bool, str, bytes, complex, type(None)})
-_DEPTH: Final = 4
+_DEPTH: Final = 10
 _OPAQUE: Final = (
     types.ModuleType,
     type,
@@ -38,6 +38,7 @@ _OPAQUE: Final = (
     np.dtype,
 )
 _SEQUENCES: Final = (list, tuple, collections.deque)
+_MAPPINGS: Final = (dict, types.MappingProxyType)
 
 
 class Seen:
@@ -155,7 +156,7 @@ def see(value: Any, names: Names = None, depth: int = 0, within: bool = False) -
         return Seen(None, _weak(value), type(value), None, None)
     if depth < _DEPTH and _has_parts(value, names, within):
         keys, items = _parts_of(value, names)
-        held = None if isinstance(value, (*_SEQUENCES, dict, set, frozenset)) else _weak(value)
+        held = None if isinstance(value, (*_SEQUENCES, *_MAPPINGS, set, frozenset)) else _weak(value)
         return Seen(
             None,
             held,
@@ -171,7 +172,7 @@ def _has_parts(value: Any, names: Names, within: bool) -> bool:
     """Whether `value` is looked into; an instance within another one only where names tell what counts of it."""
     if type(value) in _ATOMS or isinstance(value, _OPAQUE):
         return False
-    if isinstance(value, (*_SEQUENCES, dict, set, frozenset)):
+    if isinstance(value, (*_SEQUENCES, *_MAPPINGS, set, frozenset)):
         return True
     return (names is not None or not within) and is_instance(value)
 
@@ -207,7 +208,7 @@ def _slots(cls: Hashable) -> tuple[str, ...]:
 
 def _parts_of(value: Any, names: Names = None) -> tuple[Any, list[Any]]:
     """The keys of a container and its parts; of an instance those of these names."""
-    if isinstance(value, dict):
+    if isinstance(value, _MAPPINGS):
         return tuple(value), list(value.values())
     if isinstance(value, _SEQUENCES):
         return len(value), list(value)
@@ -229,7 +230,7 @@ def iter_parts(
         return
     keys, items = _parts_of(value, names)
     for key, item in zip(keys if isinstance(keys, tuple) else itertools.count(), items, strict=False):
-        label = f"{name}[{key!r}]" if isinstance(value, (*_SEQUENCES, dict)) else f"{name}.{key}"
+        label = f"{name}[{key!r}]" if isinstance(value, (*_SEQUENCES, *_MAPPINGS)) else f"{name}.{key}"
         yield from iter_parts(label, item, names, depth + 1, within or is_instance(value))
 
 
