@@ -88,7 +88,7 @@ class CachedFunction(Lifted):
 
     # A call
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the compiled function."""
         statics: Any = ()
         if self.takes_static:
@@ -249,6 +249,8 @@ def _call(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan]) -> 
         returned = entry.compiled(values, captured, [leaves[spot] for spot in shape.rest])
     finally:
         calling.arguments = None
+    if entry.revision != match.revision:
+        _check_again(entry, match, targets)
     note, (results, written, fresh, outer) = entry.understand(returned)
     if note.is_pure:
         return results
@@ -258,6 +260,13 @@ def _call(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan]) -> 
     if written or closed:
         commit_arrays([targets[number] for number in note.departure.written] + closed, written + outer)
     return results
+
+
+def _check_again(entry: Entry, match: _Match, targets: list[Any]) -> None:
+    """After a call during which more was found out, maybe by another thread: does the program still suit this call?"""
+    if not entry.suits(targets) or not entry.holds():
+        match.entry = None
+        raise Again
 
 
 def _call_in_trace(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan]) -> Any:

@@ -138,6 +138,7 @@ class Entry:
         self.compiled = jax.jit(self._trace, **owner.jit_options)
         self._serial = next(_serials)
         self._watched = frozenset(watch.functions)
+        self._callers = tuple(watch.functions.values())
         self._roots = [weakref.ref(root) for _, root in watch.roots() if isinstance(root, Node)]
         self._groups: list[tuple[weakref.ref[Node] | None, tuple[Source, ...]]] = []
         self._index: dict[object, int] = {}
@@ -323,7 +324,9 @@ class Entry:
         self.watches += [each for each in called if not self._watched.issuperset(each.functions)]
         if methods.functions:
             still = methods.is_current()
-            self.watches.append(methods if still else Watch(methods.origin, self.owner.changed_by_itself))
+            self.watches.append(
+                methods if still else Watch(methods.origin, self.owner.changed_by_itself, self._callers)
+            )
         self.revision += 1
         written = [arguments.targets[number] for number in note.departure.written]
         written += [ref() for ref in note.captured]
@@ -335,7 +338,7 @@ class Entry:
         """What the methods and static attributes of the arguments' Nodes, and static arguments, depend on."""
         functions = [*functions_of(arguments.graphdef), *(key.value for key in static_keys(self.statics))]
         watched = [each for each in functions if id(each) not in self._watched and is_watchable(each)]
-        return Watch(watched, self.owner.changed_by_itself)
+        return Watch(watched, self.owner.changed_by_itself, self._callers)
 
 
 def _outputs(frame: CaptureFrame, arguments: Arguments, leaving: Leaving) -> tuple[Any, Note]:

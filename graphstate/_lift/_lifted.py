@@ -46,7 +46,7 @@ class Lifted:
     def __repr__(self) -> str:
         return f"{self.transform}({function_name(self.function)})"
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the transformed function."""
         raise AssertionError
 

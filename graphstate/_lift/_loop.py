@@ -69,6 +69,7 @@ class LoopCall:
         self.step = step
         self.watch = watch
         self.transform = transform
+        self._init, self._xs = init, xs
         self.arguments = gather((init, xs), {}, transform, step)
         self.found_types: dict[int, Any] = {}
         self.init_treedef: Any = jax.tree.structure(init)
@@ -114,6 +115,8 @@ class LoopCall:
         arrays = self.arguments.arrays()
         init_arrays, xs_arrays = arrays[: self._carry_arrays], arrays[self._carry_arrays :]
         steps = self._length(scanned, xs_arrays, length)
+        if jax.config.jax_disable_jit and not self.arguments.roots and steps > 0:  # type: ignore[attr-defined]
+            return self._run_in_python(range(steps)[::-1] if reverse else range(steps))
         program = self._trace(carried, init_arrays, scanned, xs_arrays)
         init = self._initial(program, carried, init_arrays)
         promoted = _promoted(program, init)
@@ -139,6 +142,15 @@ class LoopCall:
 
         last, stacked = lax.scan(body, init, (scanned, xs_arrays), length=steps, reverse=reverse, unroll=unroll)
         return self._arrive(note, last, stacked)
+
+    def _run_in_python(self, order: range) -> tuple[Any, Any]:
+        """The loop itself, where JAX was told not to compile: every step sees concrete values."""
+        carry, xs = self._init, self._xs
+        outputs = []
+        for index in order:
+            carry, output = self.step(carry, jax.tree.map(lambda leaf: leaf[index], xs))  # noqa: B023, called at once
+            outputs.append(output)
+        return carry, jax.tree.map(lambda *parts: jnp.stack(parts), *(outputs if order.step > 0 else outputs[::-1]))
 
     def _open_streams(self, program: Program, carried: list[Any]) -> None:
         """The streams that the steps draw from are read; all others stay as they are."""

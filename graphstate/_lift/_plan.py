@@ -9,7 +9,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, Final
 
-from graphstate.graph._attributes import has_extras
+from graphstate.graph._attributes import has_extras, state_extras
 from graphstate.graph._flatten import Flat, are_unchanged, flatten
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._node import Node
@@ -104,6 +104,6 @@ def plan_of(root: Any) -> Plan:
         # A plan kept on a State would hold the State: only its number is kept, and the plan is made anew.
         plan = Plan(root, root._plan)
         # What a subclass of State keeps beside the value may change unnoticed.
-        root._plan = None if has_extras(type(root)) else plan.serial
+        root._plan = None if has_extras(type(root)) and state_extras(root) else plan.serial
         return plan
     return Plan(root)

@@ -1,7 +1,7 @@
 """Python values that a function refers to, as they were seen, and whether they are still the same.
 
 Graph objects and arrays are held weakly and compared by identity. Lists, dicts, sets and the attributes of plain
-instances are looked into, a few levels deep, since they can be changed in place. Everything else is compared by
+instances are looked into, each once, since they can be changed in place. Everything else is compared by
 identity.
 """
 
@@ -11,7 +11,7 @@ import itertools
 import types
 import weakref
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import jax
 import numpy as np
@@ -19,12 +19,11 @@ import numpy as np
 from graphstate.graph._attributes import is_graph_object
 from graphstate.graph._heads import StaticKey
 
+from ._names import Names
+
 __all__ = ["Seen", "by_id", "iter_parts", "see"]
 
-Names: TypeAlias = frozenset[str] | None
-
 _ATOMS: Final = frozenset({int, float, bool, str, bytes, complex, type(None)})
-_DEPTH: Final = 10
 _OPAQUE: Final = (
     types.ModuleType,
     type,
@@ -150,31 +149,48 @@ class _Partial(Seen):
         return (self.kind, tuple((name, part.key()) for name, part in self._kept.items()))
 
 
-def see(value: Any, names: Names = None, depth: int = 0, within: bool = False) -> Seen:
-    """`value` as it is now; of an instance only the attributes of these names count."""
+class _Again(Seen):
+    """A container or instance that was met before, and is compared there; here it must only be the same one."""
+
+    __slots__ = ("_id",)
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(None, None, type(value), None, None)
+        self._id = id(value)
+
+    def is_same(self, value: Any) -> bool:
+        return id(value) == self._id
+
+    def key(self) -> Hashable:
+        return None
+
+
+def see(value: Any, names: Names, met: set[int]) -> Seen:
+    """`value` as it is now.
+
+    Args:
+        value: any object.
+        names: of plain instances the attributes that count; None for all.
+        met: the ids of the containers and instances that were looked into before; this call adds to it.
+    """
     if is_graph_object(value) or isinstance(value, jax.Array | np.ndarray):
         return Seen(None, _weak(value), type(value), None, None)
-    if depth < _DEPTH and _has_parts(value, names, within):
-        keys, items = _parts_of(value, names)
-        held = None if isinstance(value, (*_SEQUENCES, *_MAPPINGS, set, frozenset)) else _weak(value)
-        return Seen(
-            None,
-            held,
-            type(value),
-            keys,
-            [see(item, names, depth + 1, within or held is not None) for item in items],
-            names,
-        )
-    return Seen(value, None, type(value), None, None)
+    if not _has_parts(value):
+        return Seen(value, None, type(value), None, None)
+    if id(value) in met:
+        return _Again(value)
+    met.add(id(value))
+    counting = None if hasattr(type(value), "__getattr__") else names
+    keys, items = _parts_of(value, counting)
+    held = None if isinstance(value, (*_SEQUENCES, *_MAPPINGS, set, frozenset)) else _weak(value)
+    return Seen(None, held, type(value), keys, [see(item, names, met) for item in items], counting)
 
 
-def _has_parts(value: Any, names: Names, within: bool) -> bool:
-    """Whether `value` is looked into; an instance within another one only where names tell what counts of it."""
+def _has_parts(value: Any) -> bool:
+    """Whether `value` is looked into."""
     if type(value) in _ATOMS or isinstance(value, _OPAQUE):
         return False
-    if isinstance(value, (*_SEQUENCES, *_MAPPINGS, set, frozenset)):
-        return True
-    return (names is not None or not within) and is_instance(value)
+    return isinstance(value, (*_SEQUENCES, *_MAPPINGS, set, frozenset)) or is_instance(value)
 
 
 def is_instance(value: Any) -> bool:
@@ -221,17 +237,16 @@ def _parts_of(value: Any, names: Names = None) -> tuple[Any, list[Any]]:
     return tuple(attributes), list(attributes.values())
 
 
-def iter_parts(
-    name: str, value: Any, names: Names = None, depth: int = 0, within: bool = False
-) -> Iterator[tuple[str, Any]]:
-    """`value` and all that is looked at inside of it, with how messages call it."""
+def iter_parts(name: str, value: Any, names: Names, met: set[int]) -> Iterator[tuple[str, Any]]:
+    """`value` and all that is looked at inside of it, with how messages call it; what was `met` is passed over."""
     yield name, value
-    if is_graph_object(value) or depth >= _DEPTH or not _has_parts(value, names, within):
+    if is_graph_object(value) or not _has_parts(value) or id(value) in met:
         return
-    keys, items = _parts_of(value, names)
+    met.add(id(value))
+    keys, items = _parts_of(value, None if hasattr(type(value), "__getattr__") else names)
     for key, item in zip(keys if isinstance(keys, tuple) else itertools.count(), items, strict=False):
         label = f"{name}[{key!r}]" if isinstance(value, (*_SEQUENCES, *_MAPPINGS)) else f"{name}.{key}"
-        yield from iter_parts(label, item, names, depth + 1, within or is_instance(value))
+        yield from iter_parts(label, item, names, met)
 
 
 def _static_key(value: Any) -> Hashable:

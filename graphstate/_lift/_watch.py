@@ -11,7 +11,7 @@ import itertools
 import types
 import weakref
 from collections.abc import Hashable, Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
@@ -22,27 +22,20 @@ from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._heads import NodeHead, StaticHead
 from graphstate.graph._node import Node
 from graphstate.graph._path import shorten_path
-from graphstate.graph._references import SELF, Reference, hands_on, hands_on_self, iter_references, mentioned_names
+from graphstate.graph._references import SELF, Reference, iter_references, mentioned_names
 from graphstate.graph._state import State
 
+from ._names import may_run, names_of
 from ._plan import plan_of
-from ._seen import Names, Seen, by_id, is_instance, iter_parts, see
+from ._seen import Seen, by_id, is_instance, iter_parts, see
 
 __all__ = ["Ignored", "Watch", "methods_of"]
 
 _serials: Final = itertools.count(1)
 _CALL: Final = "__call__"
-_BY_COMPUTED_NAME: Final = frozenset({"getattr", "vars", "__dict__", "attrgetter", "__getattribute__", "asdict"})
 
 Ignored = dict[Hashable, set[tuple[Hashable, ...]]]
 """What a function was seen to change itself: for each reference the places in its value."""
-
-
-class _Found(NamedTuple):
-    """A reference, and the function that has it."""
-
-    reference: Reference
-    function: Any
 
 
 class Watch:
@@ -51,6 +44,7 @@ class Watch:
     Args:
         functions: the functions.
         ignored: what they change themselves, which is no dependency.
+        callers: functions that call them, and may name what they hold.
 
     Attributes:
         serial: a number that no other watch has.
@@ -60,6 +54,7 @@ class Watch:
     """
 
     __slots__ = (
+        "_callers",
         "_cells",
         "_codes",
         "_globals",
@@ -76,12 +71,13 @@ class Watch:
         "serial",
     )
 
-    def __init__(self, functions: Iterable[Any], ignored: Ignored) -> None:
+    def __init__(self, functions: Iterable[Any], ignored: Ignored, callers: Iterable[Any] = ()) -> None:
         self.serial = next(_serials)
         self.origin = tuple(functions)
         self.functions: dict[int, Any] = {}
         self._seen: list[tuple[Reference, Seen]] = []
         self._roots: dict[int, tuple[str, weakref.ref[Any]]] = {}
+        self._callers = tuple(callers)
         self._follow(self.origin, ignored)
         roots = self.roots()
         self._plans = [(_weak(root), plan_of(root).serial) for _, root in roots]
@@ -95,29 +91,31 @@ class Watch:
 
     def _follow(self, functions: Iterable[Any], ignored: Ignored) -> None:
         """Follows functions, the methods that they name, and those of the Nodes that they reach, to the end."""
-        found: list[_Found] = []
+        found: list[Reference] = []
         pending: list[Any] = []
         for function in functions:
             if is_graph_object(function) or is_instance(function):
-                found.append(_Found(Reference(type(function).__name__, function, SELF), None))
+                found.append(Reference(type(function).__name__, function, SELF))
             pending.append(_code_of(function))
         while pending:
             found += self._follow_functions(pending)
-            found += self._static_instances(found)
+            found += _static_instances(found)
             pending = [each for each in self._methods(found) if id(each) not in self.functions]
-        names = self._names()
-        for reference, _ in found:
+        names = names_of([*self.functions.values(), *self._callers])
+        seen_before: set[int] = set()
+        parts_before: set[int] = set()
+        for reference in found:
             value = reference.get()
-            counting = names if self._is_used_by_names(value, found) else None
-            seen = see(value, counting).without(ignored.get(_place(reference), set()))
+            seen = see(value, names, seen_before).without(ignored.get(_place(reference), set()))
             if seen is not None:
                 self._seen.append((reference, seen))
-            for name, part in iter_parts(reference.name, value, counting):
+            for name, part in iter_parts(reference.name, value, names, parts_before):
                 if is_graph_object(part):
                     self._roots.setdefault(id(part), (name, _weak(part)))
 
-    def _follow_functions(self, pending: list[Any]) -> "list[_Found]":
-        found = []
+    def _follow_functions(self, pending: list[Any]) -> list[Reference]:
+        found: list[Reference] = []
+        met: set[int] = set()
         while pending:
             function = pending.pop()
             if id(function) in self.functions:
@@ -128,55 +126,30 @@ class Watch:
                 value = reference.get()
                 if isinstance(value, types.ModuleType):
                     continue
-                found.append(_Found(reference, function))
-                pending += [part for _, part in iter_parts(reference.name, value) if _is_followed(part, module)]
+                found.append(reference)
+                pending += [
+                    part for _, part in iter_parts(reference.name, value, None, met) if _is_followed(part, module)
+                ]
+                if isinstance(value, type) and value.__module__ == module:
+                    mentioned = mentioned_names(_innermost(function))
+                    is_node = issubclass(value, Node)
+                    pending += [each for name, each in methods_of(value) if is_node or may_run(name, mentioned)]
         return found
 
-    def _static_instances(self, found: "list[_Found]") -> "list[_Found]":
-        """The plain objects that are static attributes of the Nodes that were found."""
-        known = {id(each.reference.holder) for each in found if each.reference.key is SELF}
-        instances: dict[int, Any] = {}
-        for reference, _ in found:
-            for _, part in iter_parts(reference.name, reference.get()):
-                if is_graph_object(part):
-                    instances.update(
-                        (id(each), each) for each in functions_of(plan_of(part).graphdef) if is_instance(each)
-                    )
-        return [
-            _Found(Reference(type(each).__name__, each, SELF), None)
-            for key, each in instances.items()
-            if key not in known
-        ]
-
-    def _methods(self, found: "list[_Found]") -> list[Any]:
+    def _methods(self, found: list[Reference]) -> list[Any]:
         """The functions of the Nodes that were found, and of plain instances the methods that may be called."""
-        names = self._names()
+        names = names_of([*self.functions.values(), *self._callers])
         methods: dict[int, Any] = {}
-        for reference, _ in found:
-            for _, part in iter_parts(reference.name, reference.get()):
+        met: set[int] = set()
+        for reference in found:
+            for _, part in iter_parts(reference.name, reference.get(), names, met):
                 if is_graph_object(part):
                     functions = functions_of(plan_of(part).graphdef)
                     methods.update((id(each), each) for each in functions if isinstance(each, types.FunctionType))
                 elif is_instance(part):
-                    methods.update(
-                        (id(each), each) for each in methods_of_class(part) if _may_run(each.__name__, names)
-                    )
+                    named = (method for name, method in methods_of_class(part) if may_run(name, names))
+                    methods.update((id(each), each) for each in named)
         return list(methods.values())
-
-    def _names(self) -> Names:
-        """The names that the functions mention; None where they can reach attributes by names that are computed."""
-        names = frozenset[str]().union(*(mentioned_names(_innermost(each)) for each in self.functions.values()))
-        return None if names & _BY_COMPUTED_NAME else names
-
-    def _is_used_by_names(self, value: Any, found: "list[_Found]") -> bool:
-        """Whether a plain instance is only asked for attributes by name: then those that are not named do not count."""
-        if not is_instance(value) or hasattr(type(value), "__getattr__"):
-            return False
-        for reference, function in found:
-            if reference.get() is value and (function is None or hands_on(function, reference)):
-                return False
-        methods = [each for each in methods_of_class(value) if id(each) in self.functions]
-        return not any(hands_on_self(each) for each in methods)
 
     def _sort(self) -> None:
         """Puts what is compared by identity where that is cheap."""
@@ -329,8 +302,17 @@ def _is_followed(value: Any, module: str | None) -> bool:
     )
 
 
-def _may_run(method: str, names: Names) -> bool:
-    return names is None or method in names or (method.startswith("__") and method != "__init__")
+def _static_instances(found: list[Reference]) -> list[Reference]:
+    """The plain objects that are static attributes of the Nodes that were found."""
+    known = {id(each.holder) for each in found if each.key is SELF}
+    instances: dict[int, Any] = {}
+    met: set[int] = set()
+    for reference in found:
+        for _, part in iter_parts(reference.name, reference.get(), None, met):
+            if is_graph_object(part):
+                statics = functions_of(plan_of(part).graphdef)
+                instances.update((id(each), each) for each in statics if is_instance(each))
+    return [Reference(type(each).__name__, each, SELF) for key, each in instances.items() if key not in known]
 
 
 def _weak(value: Any) -> Any:
@@ -343,7 +325,7 @@ def _weak(value: Any) -> Any:
 def functions_of(graphdef: GraphDef) -> Iterator[Any]:
     """The methods of the Nodes of a graph, and the functions and plain objects that are static attributes."""
     for cls in {head.type for head in graphdef.heads if isinstance(head, NodeHead)}:
-        yield from methods_of(cls)
+        yield from (method for _, method in methods_of(cls))
     for head in graphdef.heads:
         if isinstance(head, StaticHead) and is_watchable(head.key.value):
             yield head.key.value
@@ -358,25 +340,24 @@ def is_watchable(value: Any) -> bool:
     )
 
 
-def methods_of_class(value: Any) -> tuple[types.FunctionType, ...]:
-    """The functions that the class of a plain instance defines."""
+def methods_of_class(value: Any) -> tuple[tuple[str, types.FunctionType], ...]:
+    """The functions that the class of a plain instance defines, by name."""
     cls: Any = type(value)
     return methods_of(cls)
 
 
 @functools.lru_cache(maxsize=1024)
-def methods_of(cls: type) -> tuple[types.FunctionType, ...]:
-    """The functions that a user's class of Nodes defines."""
-    found = []
-    for base in cls.__mro__:
+def methods_of(cls: Hashable) -> tuple[tuple[str, types.FunctionType], ...]:
+    """The functions that a user's class defines, by name."""
+    found: list[tuple[str, types.FunctionType]] = []
+    for base in cls.__mro__:  # type: ignore[attr-defined]
         if base is Node or base is object or base.__module__.partition(".")[0] == "graphstate":
             continue
-        for item in vars(base).values():
-            function = (
-                getattr(item, "fget", None) or getattr(item, "__func__", None) or getattr(item, "__wrapped__", item)
-            )
-            if isinstance(function, types.FunctionType):
-                found.append(function)
+        for name, item in vars(base).items():
+            for attribute in ("fget", "__func__", "func", "__wrapped__"):
+                item = getattr(item, attribute, item)
+            if isinstance(item, types.FunctionType):
+                found.append((name, item))
     return tuple(found)
 
 

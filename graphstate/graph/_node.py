@@ -120,10 +120,10 @@ def _noticed(method: Any) -> Any:
     """A `__setattr__` or `__delattr__` of a user's class, after which the change is seen whatever it does."""
 
     def changed(self: Any, name: str, *value: Any) -> None:
-        if self._graph_home is not None or current_trace() is not EVAL:
-            check_changeable(self, name)
+        before = vars(self).get(name)
         method(self, name, *value)
-        touch(self)
+        if vars(self).get(name) is not before:
+            touch(self)
 
     return functools.update_wrapper(changed, method)
 

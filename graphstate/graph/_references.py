@@ -11,8 +11,6 @@ from graphstate._trace import MISSING
 __all__ = [
     "Reference",
     "global_names",
-    "hands_on",
-    "hands_on_self",
     "iter_reached",
     "iter_references",
     "mentioned_names",
@@ -98,37 +96,6 @@ def _mentioned(code: types.CodeType) -> frozenset[str]:
         *_texts(code.co_consts),
     }
     return frozenset(names).union(*(_mentioned(item) for item in code.co_consts if isinstance(item, types.CodeType)))
-
-
-def hands_on(function: Any, reference: Reference) -> bool:
-    """Whether a function does more with what it refers to than to ask for its attributes by name."""
-    if isinstance(function, types.MethodType) and reference.key == "__self__":
-        return hands_on_self(function.__func__)
-    code = getattr(function, "__code__", None)
-    return not isinstance(code, types.CodeType) or reference.name in _handed_on(code)
-
-
-def hands_on_self(method: Any) -> bool:
-    """Whether a method does more with its object than to ask for its attributes by name."""
-    code = getattr(method, "__code__", None)
-    return not isinstance(code, types.CodeType) or code.co_argcount == 0 or code.co_varnames[0] in _handed_on(code)
-
-
-@functools.lru_cache(maxsize=4096)
-def _handed_on(code: types.CodeType) -> frozenset[str]:
-    """The variables that a function, or one defined in it, passes to something, calls, compares, returns, ..."""
-    found: set[str] = set()
-    instructions = list(dis.get_instructions(code))
-    for instruction, following in zip(instructions, [*instructions[1:], None], strict=True):
-        loads = instruction.opname.startswith("LOAD_") and instruction.opname not in _LOADS_NO_VARIABLE
-        if loads and (following is None or following.opname not in _ASKS_BY_NAME):
-            names = instruction.argval
-            found |= set(names) if isinstance(names, tuple) else {str(names)}
-    return frozenset(found).union(*(_handed_on(item) for item in code.co_consts if isinstance(item, types.CodeType)))
-
-
-_ASKS_BY_NAME: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR"})
-_LOADS_NO_VARIABLE: Final = frozenset({"LOAD_CONST", "LOAD_ATTR", "LOAD_METHOD", "LOAD_CLOSURE", "LOAD_BUILD_CLASS"})
 
 
 def iter_references(function: Any) -> Iterator[Reference]:

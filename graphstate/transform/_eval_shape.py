@@ -7,6 +7,7 @@ import jax
 
 from graphstate._lift._arguments import gather, is_array_like
 from graphstate._lift._boundary import check_containers, enter, not_an_array
+from graphstate._lift._lanes import read_lazily
 from graphstate._lift._lifted import Lifted
 from graphstate._lift._traced import name_cells
 from graphstate._trace import Frame, pack
@@ -56,7 +57,9 @@ def eval_shape(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> An
             found.append((jax.tree.unflatten(treedef, [is_graph_object(leaf) for leaf in leaves]), flat.graphdef))
             return [leaf for leaf in leaves if not is_graph_object(leaf)], [leaf_value(leaf) for leaf in flat.leaves]
 
-    arrays, values = jax.eval_shape(traced, arguments.values(), arguments.arrays())
+    arrays, values = jax.eval_shape(
+        traced, [value for value, _ in map(read_lazily, arguments.held())], arguments.arrays()
+    )
     marks, graphdef = found[0]
     heads = [graphdef.heads[place] for place in graphdef.leaves]
     packed = [pack(value) if isinstance(head, StateHead) else value for head, value in zip(heads, values, strict=True)]

@@ -39,7 +39,7 @@ class GradFunction(Lifted):
         self._has_aux = has_aux
         self._options = options
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the function, and differentiates it there."""
         with Hold() as hold:
             return self._differentiate(args, kwargs, hold)

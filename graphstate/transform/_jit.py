@@ -9,6 +9,8 @@ from graphstate._lift._cached import CachedFunction
 from graphstate.errors import StateTypeError
 from graphstate.graph._heads import StaticKey
 
+from ._eval_shape import eval_shape
+
 __all__ = ["JitFunction", "jit"]
 
 
@@ -57,11 +59,16 @@ class JitFunction(CachedFunction):
                 "`graph.Static`."
             ) from None
 
-    def lower(self, *args: Any, **kwargs: Any) -> Any:
+    def lower(self, /, *args: Any, **kwargs: Any) -> Any:
         """The lowered program for these arguments, as `jax.jit(f).lower` gives it; no State changes."""
         return self.staged("lower", args, kwargs)
 
-    def trace(self, *args: Any, **kwargs: Any) -> Any:
+    def eval_shape(self, /, *args: Any, **kwargs: Any) -> Any:
+        """What the function would return for these arguments, as `graphstate.eval_shape` gives it; no State changes."""
+        statics, args, kwargs = self.take_static(args, kwargs) if self.takes_static else ((), args, kwargs)
+        return eval_shape(lambda *args, **kwargs: self.run_user(statics, args, kwargs), *args, **kwargs)
+
+    def trace(self, /, *args: Any, **kwargs: Any) -> Any:
         """The traced program for these arguments, as `jax.jit(f).trace` gives it; no State changes."""
         return self.staged("trace", args, kwargs)
 

@@ -4,13 +4,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from graphstate._lift._lifted import Lifted
 from graphstate._lift._loop import LoopCall
 from graphstate._lift._reuse import is_eager, reused
-from graphstate.graph._attributes import is_graph_object
 
 __all__ = ["for_loop", "scan"]
 
@@ -53,8 +49,6 @@ def scan(
         >>> out.shape
         (3,)
     """
-    if _is_unrolled(init, xs):
-        return _unrolled(f, init, xs, length, reverse)
     run = functools.partial(_scan, length=length, reverse=reverse, unroll=unroll)
     if is_eager():
         return reused(f, (length, reverse, unroll), run, "scan")(init, xs)  # type: ignore[no-any-return]
@@ -99,8 +93,6 @@ def for_loop(
         >>> gs.for_loop(add, jnp.arange(4.0)).tolist(), float(total.value)
         ([0.0, 1.0, 3.0, 6.0], 6.0)
     """
-    if _is_unrolled(None, xs):
-        return _unrolled(lambda carry, x: (carry, f(*x)), None, xs, length, reverse)[1]
     run = functools.partial(_for_loop, length=length, reverse=reverse, unroll=unroll)
     if is_eager():
         return reused(f, (length, reverse, unroll), run, "for_loop")(*xs)
@@ -112,25 +104,6 @@ def _for_loop(f: Callable[..., Any], *xs: Any, length: int | None, reverse: bool
         return carry, f(*x)
 
     return LoopCall(f, step, None, xs, _lifted(f, "for_loop").watch(), "for_loop").run(length, reverse, unroll)[1]
-
-
-def _unrolled(f: Callable[..., Any], init: Any, xs: Any, length: int | None, reverse: bool) -> tuple[Any, Any]:
-    """The loop itself, for `jax.disable_jit`: every step sees concrete values."""
-    leaves = jax.tree.leaves(xs)
-    steps = range(len(leaves[0]) if leaves else length or 0)
-    carry, outputs = init, []
-    for index in reversed(steps) if reverse else steps:
-        carry, output = f(carry, jax.tree.map(lambda leaf: leaf[index], xs))  # noqa: B023, called at once
-        outputs.append(output)
-    return carry, jax.tree.map(lambda *parts: jnp.stack(parts), *(outputs[::-1] if reverse else outputs))
-
-
-def _is_unrolled(init: Any, xs: Any) -> bool:
-    """Whether JAX was told not to compile, and nothing but arrays is looped over."""
-    if not jax.config.jax_disable_jit:  # type: ignore[attr-defined]
-        return False
-    leaves = jax.tree.leaves((init, xs))
-    return not any(map(is_graph_object, leaves)) and all(len(leaf) > 0 for leaf in jax.tree.leaves(xs))
 
 
 def _lifted(f: Callable[..., Any], transform: str) -> Lifted:

@@ -85,7 +85,7 @@ class StatefulMapping(Lifted):
             transform=self.transform,
         )
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the function in all lanes."""
         arguments = gather(args, kwargs, self.transform, self.function)
         options = self._options

@@ -20,6 +20,7 @@ import graphstate as gs
 pytestmark = pytest.mark.no_leak_check("runs very many eager operations")
 
 NODES = 3
+LANES = 2
 LOOPS = ("scan", "for_loop")
 TRANSFORMS = ("jit", "vmap", "grad", "eval_shape", *LOOPS)
 
@@ -27,27 +28,31 @@ TRANSFORMS = ("jit", "vmap", "grad", "eval_shape", *LOOPS)
 class Box(gs.Node):
     """Two States, one of which may be another Box's, a list, an array and a static value."""
 
-    def __init__(self, a, b):
+    def __init__(self, a, b, seed):
         self.a, self.b = a, b
         self.items = []
-        self.array = jnp.float32(1.0)
-        self.rng = gs.random.RandomState(0)
+        self.array = 1.0 + 0.5 * jnp.float32(seed)
+        self.rng = gs.random.RandomState(seed)
         self.count = 1
+
+
+def build(shares, seed):
+    """Some States, and Boxes that hold and share them."""
+    states = [gs.State(jnp.float32(seed) + jnp.float32(number + 1)) for number in range(2 * NODES)]
+    return states, [Box(states[2 * i], states[shares[i]], seed) for i in range(NODES)]
 
 
 class World:
     """The Nodes of one run, its States in the order in which they were made, and a stream that is shared with a Box."""
 
-    def __init__(self, shares):
-        self.states = [gs.State(jnp.float32(number + 1)) for number in range(2 * NODES)]
-        self.boxes = [Box(self.states[2 * i], self.states[shares[i]]) for i in range(NODES)]
-        self.rng = self.boxes[0].rng
+    def __init__(self, states, boxes):
+        self.states, self.boxes, self.rng = states, boxes, boxes[0].rng
 
-    def outcome(self):
-        """All that can be seen of this world; objects are told by the order in which they are met."""
+    def outcome(self, lane=()):
+        """All that can be seen of this world, or of one lane; objects are told by the order in which they are met."""
         order = {id(state): number for number, state in enumerate(self.states)}
-        values = [float(state.value) for state in self.states]
-        values += [float(jax.random.uniform(box.rng.value)) for box in self.boxes]
+        values = [float(state.value[lane]) for state in self.states]
+        values += [float(jax.random.uniform(box.rng.value[lane])) for box in self.boxes]
         for box in self.boxes:
             for state in [
                 box.a,
@@ -55,8 +60,8 @@ class World:
                 *box.items,
                 *(value for name, value in sorted(vars(box).items()) if name.startswith("new")),
             ]:
-                values.append((order.setdefault(id(state), len(order)), float(state.value)))
-            values.append((box.count, float(box.array), sorted(vars(box))))
+                values.append((order.setdefault(id(state), len(order)), float(state.value[lane])))
+            values.append((box.count, float(box.array[lane]), sorted(vars(box))))
         return values
 
 
@@ -97,48 +102,68 @@ class Call(NamedTuple):
     body: tuple[Any, ...]
 
 
+class Scope(NamedTuple):
+    """Where a program stands.
+
+    Attributes:
+        boxes: the Boxes that are arguments.
+        depth: how many more transforms may be nested.
+        may_restructure: not inside of a loop.
+        may_draw: not inside of a map of unmapped Boxes, whose lanes have streams of their own.
+        is_mapped: inside of lanes, of which the Boxes have one each, while the closed-over States have none.
+    """
+
+    boxes: tuple[int, ...]
+    depth: int = 3
+    may_restructure: bool = True
+    may_draw: bool = True
+    is_mapped: bool = False
+
+    def kinds(self):
+        kinds = ["write", "write", "read", *["call"] * (2 if self.depth else 0)]
+        kinds += ["draw"] if self.may_draw and (self.boxes or not self.is_mapped) else []
+        kinds += ["array"] if self.boxes else []
+        return [*kinds, "restructure"] if self.boxes and self.may_restructure else kinds
+
+    def inside(self, transform, boxes):
+        return self._replace(
+            boxes=tuple(dict.fromkeys(boxes)),
+            depth=self.depth - 1,
+            may_restructure=self.may_restructure and transform not in LOOPS,
+            may_draw=self.may_draw and transform != "vmap",
+        )
+
+
 def refs(boxes):
     closed = st.builds(Ref, st.none(), st.integers(0, 2 * NODES - 1))
     return closed | st.builds(Ref, st.sampled_from(boxes), st.sampled_from(["a", "b"])) if boxes else closed
 
 
 @st.composite
-def bodies(draw, boxes, depth, may_restructure=True, may_draw=True):
+def bodies(draw, scope):
+    box = st.sampled_from(scope.boxes) if scope.boxes else st.none()
     operations = []
     for _ in range(draw(st.integers(1, 4))):
-        kinds = ["write", "write", "read"] + ["call"] * (2 if depth else 0) + ["draw"] * may_draw
-        if boxes:
-            kinds += ["array"] + (["restructure"] if may_restructure else [])
-        match draw(st.sampled_from(kinds)):
+        match draw(st.sampled_from(scope.kinds())):
             case "write":
-                operations.append(draw(st.builds(Write, refs(boxes), refs(boxes), st.sampled_from([0.5, -0.25, 1.0]))))
+                target = draw(refs(scope.boxes))
+                source = draw(refs(() if scope.is_mapped and target.box is None else scope.boxes))
+                operations.append(Write(target, source, draw(st.sampled_from([0.5, -0.25, 1.0]))))
             case "read":
-                operations.append(Read(draw(refs(boxes))))
+                operations.append(Read(draw(refs(scope.boxes))))
             case "draw":
-                operations.append(Draw(draw(st.none() | st.sampled_from(boxes) if boxes else st.none())))
+                operations.append(Draw(draw(box if scope.is_mapped else st.none() | box)))
             case "array":
-                operations.append(SetArray(draw(st.sampled_from(boxes))))
+                operations.append(SetArray(draw(box)))
             case "restructure":
-                kinds = ["new", "append", "exchange", "share", "count", "replace"]
-                operations.append(
-                    Restructure(
-                        draw(st.sampled_from(boxes)), draw(st.sampled_from(boxes)), draw(st.sampled_from(kinds))
-                    )
-                )
+                kind = draw(st.sampled_from(["new", "append", "exchange", "share", "count", "replace"]))
+                operations.append(Restructure(draw(box), draw(box), kind))
             case "call":
                 transform = draw(st.sampled_from(TRANSFORMS))
                 # `for_loop` has nothing that is carried as an argument; what it reaches, it closes over.
-                inner = (
-                    ()
-                    if transform == "for_loop"
-                    else tuple(draw(st.lists(st.sampled_from(boxes or range(NODES)), max_size=2)))
-                )
-                inner = inner if boxes else ()
-                restructures = may_restructure and transform not in LOOPS
-                draws = may_draw and transform != "vmap"  # lanes have streams of their own
-                operations.append(
-                    Call(transform, inner, draw(bodies(tuple(dict.fromkeys(inner)), depth - 1, restructures, draws)))
-                )
+                passes = bool(scope.boxes) and transform != "for_loop"
+                boxes = tuple(draw(st.lists(box, max_size=2))) if passes else ()
+                operations.append(Call(transform, boxes, draw(bodies(scope.inside(transform, boxes)))))
     return tuple(operations)
 
 
@@ -205,14 +230,17 @@ PLAIN = {
 }
 
 
-@hypothesis.settings(max_examples=60)
+shares = st.lists(st.integers(0, 2 * NODES - 1), min_size=NODES, max_size=NODES)
+
+
+@hypothesis.settings(max_examples=40)
 @hypothesis.given(
-    body=bodies(tuple(range(NODES)), 3),
-    shares=st.lists(st.integers(0, 2 * NODES - 1), min_size=NODES, max_size=NODES),
+    body=bodies(Scope(tuple(range(NODES)))),
+    shares=shares,
     outermost=st.sampled_from(["jit", "plain"]),
 )
 def test_a_program_does_what_it_does_without_transforms(body, shares, outermost):
-    world, plain = World(shares), World(shares)
+    world, plain = World(*build(shares, 0)), World(*build(shares, 0))
     states, rng = world.states, world.rng
 
     def program(boxes, x):
@@ -240,3 +268,28 @@ def agree(mine, theirs):
             assert one[0] == other[0]
             assert one[2:] == other[2:]
             np.testing.assert_allclose(one[1], other[1], rtol=1e-4, atol=1e-4)
+
+
+@hypothesis.settings(max_examples=40)
+@hypothesis.given(body=bodies(Scope(tuple(range(NODES)), 2, is_mapped=True)), shares=shares, compiled=st.booleans())
+def test_a_program_in_lanes_does_what_it_does_for_each_member(body, shares, compiled):
+    """Boxes are mapped, each lane has its own; the States of the closure are not: all lanes write them alike."""
+    common = [gs.State(jnp.float32(number)) for number in range(2 * NODES)]
+    members = [World(*build(shares, seed)) for seed in range(LANES)]
+    stacked = World(*gs.vmap(lambda seed: build(shares, seed))(jnp.arange(LANES)))
+
+    def program(boxes, x):
+        return run(common, None, body, dict(enumerate(boxes)), x, TRANSFORMED)
+
+    mapped = gs.vmap(program, in_axes=(0, None))
+    mapped = gs.jit(mapped) if compiled else mapped
+    for number in range(2):
+        x = jnp.float32(0.5 + number)
+        before = [state.value for state in common]
+        result = mapped(stacked.boxes, x)
+        for lane, member in enumerate(members):
+            plain = [gs.State(value) for value in before]
+            expected = run(plain, None, body, dict(enumerate(member.boxes)), x, PLAIN)
+            np.testing.assert_allclose(result[lane], expected, rtol=1e-4, atol=1e-4)
+            agree(stacked.outcome(lane), member.outcome())
+            agree([float(state.value) for state in common], [float(state.value) for state in plain])

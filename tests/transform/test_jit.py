@@ -1,5 +1,6 @@
 """`jit`: arguments, static arguments, kwargs, decorated methods, failures. What retraces it is in tests/lift."""
 
+import dataclasses
 import functools
 
 import jax
@@ -116,6 +117,53 @@ def test_nodes_are_found_anywhere_in_arguments():
 def test_the_order_of_keyword_arguments_does_not_matter():
     subtract = gs.jit(lambda *, a, b: a - b)
     assert subtract(a=3, b=1) == subtract(b=1, a=3) == 2
+
+
+@pytest.mark.parametrize("transform", [gs.jit, gs.vmap, gs.grad])
+def test_keyword_arguments_may_have_any_name(transform):
+    def function(x, *, self, function, args, kwargs):
+        return x * self * function * args * kwargs
+
+    factors = dict.fromkeys(["self", "function", "args", "kwargs"], jnp.full(2, 2.0) if transform is gs.vmap else 2.0)
+    result = transform(function)(jnp.ones(2) if transform is gs.vmap else 1.0, **factors)
+    np.testing.assert_array_equal(result, [16.0, 16.0] if transform is gs.vmap else 16.0)
+
+
+def test_classes_with_manners_of_their_own():
+    """Their `__setattr__`, `__getattr__`, `__eq__` and `frozen` do not get in the way."""
+
+    class Own(gs.Node):
+        def __init__(self):
+            self.state, self.parts = gs.State(jnp.float32(1.0)), {"part": gs.State(jnp.float32(3.0))}
+
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+
+        def __getattr__(self, name):
+            if name.startswith("_") or name not in self.parts:
+                raise AttributeError(name)
+            return self.parts[name]
+
+        def __eq__(self, other):
+            return self.state.value == jnp.ones(3)
+
+        __hash__ = None
+
+    @dataclasses.dataclass(frozen=True)
+    class Frozen(gs.Node):
+        own: Own
+        factor: int = 3
+
+    def step(frozen, own):
+        own.state.value = own.state.value * frozen.factor + own.part.value
+        own.flag = True
+        return frozen
+
+    frozen = Frozen(Own())
+    assert gs.jit(step)(frozen, frozen.own) is frozen
+    assert frozen.own.state.value == 6.0
+    assert frozen.own.flag
+    assert gs.jit(lambda: frozen.own.part.value)() == 3.0
 
 
 def test_a_node_can_be_the_function():
@@ -344,6 +392,46 @@ def test_a_shape_error_leaves_states_alone():
         step(jnp.ones(2))
     np.testing.assert_array_equal(state.value, jnp.ones(3))
     assert step(jnp.ones(3)) == 6.0
+
+
+@pytest.mark.no_leak_check("traces without compiling")
+def test_jax_may_be_told_not_to_compile():
+    pair, total = Pair(2.0), gs.State(jnp.float32(0.0))
+
+    def step(pair, x):
+        pair.first.value = pair.first.value * x
+        pair.flag = True
+        total.value = total.value + x
+        return float(pair.first.value)
+
+    with jax.disable_jit():
+        assert gs.jit(step)(pair, 3.0) == 6.0
+        assert gs.for_loop(lambda x: total.value * x, jnp.ones(2)).tolist() == [3.0, 3.0]
+    assert pair.first.value == 6.0
+    assert pair.flag
+
+
+@pytest.mark.no_leak_check("JAX runs the program again, eagerly")
+def test_a_nan_that_jax_looks_for_changes_nothing():
+    state = gs.State(jnp.float32(1.0))
+
+    @gs.jit
+    def step(x):
+        state.value = state.value + 1
+        return jnp.log(x - state.value)
+
+    with jax.debug_nans(True), pytest.raises(FloatingPointError):
+        step(jnp.float32(1.0))
+    assert state.value == 1.0
+    assert step(jnp.float32(3.0)) == 0.0
+
+
+def test_a_function_may_call_itself():
+    @gs.jit(static_argnums=1)
+    def climb(x, steps):
+        return x if steps == 0 else climb(x + 1, steps - 1)
+
+    assert climb(0.0, 4) == 4.0
 
 
 # The rest of what `jax.jit` offers

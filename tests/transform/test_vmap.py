@@ -769,7 +769,9 @@ def test_a_stream_that_nobody_draws_from_stays_as_it_is():
     gs.vmap(lambda leaf, x: gs.grad(loss)(leaf, x), in_axes=(None, 0), rng="error")(leaf, LANES)
     gs.vmap(lambda leaf, x: gs.jit(loss)(leaf, x), in_axes=(None, 0))(leaf, LANES)
     gs.vmap(lambda leaf, x: gs.eval_shape(loss, leaf, x).size, in_axes=(None, 0), rng="error")(leaf, LANES)
-    gs.vmap(lambda leaf, x: gs.scan(lambda c, y: (c, loss(c, y)), leaf, x[None])[1], (None, 0), rng="error")(leaf, LANES)
+    gs.vmap(lambda leaf, x: gs.scan(lambda c, y: (c, loss(c, y)), leaf, x[None])[1], (None, 0), rng="error")(
+        leaf, LANES
+    )
     assert leaf.rng.value == key
 
 
