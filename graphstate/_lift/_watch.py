@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from graphstate.errors import AliasError, TraceContextError
-from graphstate.graph._attributes import cached_properties, is_graph_object
+from graphstate.graph._attributes import cached_properties, is_graph_object, set_extras, state_extras
 from graphstate.graph._flatten import Flat, flatten, is_unchanged
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._heads import NodeHead, StaticHead
@@ -378,9 +378,9 @@ class StructureGuard:
             filled = _empty(flat, cached)
             if filled is not None and error is None:
                 raise cached_property_filled(*filled)
-            place = None if is_unchanged(flat) else _restore(flat)
-            if place is not None and error is None:
-                path = shorten_path(flat.graphdef.path(place))
+            part = None if is_unchanged(flat) else _restore(flat)
+            if part is not None and error is None:
+                path = shorten_path(part)
                 raise TraceContextError(
                     f"`{name}.{path}`, part of a Node that the function reached through its closure, was changed in "
                     "place inside of "
@@ -408,19 +408,24 @@ def _empty(flat: Flat, before: dict[int, frozenset[str]]) -> tuple[Any, str] | N
     return first
 
 
-def _restore(flat: Flat) -> int | None:
-    """Puts the containers of a graph back; the place of the first that had changed."""
-    first = None
+def _restore(flat: Flat) -> tuple[str | int, ...] | None:
+    """Puts back containers of a graph and what subclasses of State keep; the path of the first that had changed."""
+    first: tuple[str | int, ...] | None = None
     for container, elements, keys in flat.containers:
         if type(container) is list and not _is_same(container, elements):
             container[:] = elements
         elif type(container) is dict and not (list(container) == keys and _is_same(list(container.values()), elements)):
             container.clear()
             container.update(zip(keys, elements, strict=True))
+        elif isinstance(container, State):
+            wanted = dict(zip(keys, elements, strict=True))
+            changed = {name for name, item in state_extras(container).items() if wanted.get(name) is not item}
+            set_extras(container, wanted)
         else:
             continue
         if first is None:
-            first = next(place for place, item in enumerate(flat.objects) if item is container)
+            place = next(place for place, item in enumerate(flat.objects) if item is container)
+            first = (*flat.graphdef.path(place), *(sorted(changed)[:1] if isinstance(container, State) else ()))
     return first
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "has_extras",
     "is_graph_object",
     "read_attributes",
+    "set_extras",
     "state_extras",
     "write_attribute",
 ]
@@ -84,6 +85,16 @@ def state_extras(state: State) -> Mapping[str, Any]:
 
 def _held(value: Any, slots: tuple[str, ...]) -> dict[str, Any]:
     return {name: getattr(value, name) for name in slots if hasattr(value, name)}
+
+
+def set_extras(state: State, wanted: Mapping[str, Any]) -> None:
+    """Makes these what a subclass of State keeps beside the value."""
+    present = state_extras(state)
+    for name in present.keys() - wanted.keys():
+        object.__delattr__(state, name)
+    for name, item in wanted.items():
+        if name not in present or present[name] is not item:
+            write_attribute(state, name, item)
 
 
 def write_attribute(target: Any, name: str, value: Any) -> None:

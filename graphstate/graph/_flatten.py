@@ -18,7 +18,7 @@ from graphstate._compat import ArrayImpl
 from graphstate._trace import Place, current_home, settle
 from graphstate.errors import StructureError
 
-from ._attributes import has_extras, is_graph_object, read_attributes, state_extras, write_attribute
+from ._attributes import has_extras, is_graph_object, read_attributes, set_extras, state_extras, write_attribute
 from ._foreign import foreign_type
 from ._graphdef import GraphDef, child_parts
 from ._heads import (
@@ -498,6 +498,8 @@ def _fill(head: Head, target: Any, values: list[Any]) -> None:
             if list(target) != list(wanted) or not all(map(operator.is_, target.values(), wanted.values())):
                 target.clear()
                 target.update(wanted)
+        case StateHead(type=cls, extras=extras) if extras or has_extras(cls):
+            set_extras(target, {name: key.value for name, key in extras})
 
 
 def _fill_node(foreign: Any, target: Any, wanted: dict[str, Any]) -> None:

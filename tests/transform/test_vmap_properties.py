@@ -132,7 +132,7 @@ def assert_same(result: Any, expected: Any) -> None:
         np.testing.assert_allclose(mine, theirs, rtol=2e-5, atol=2e-5)
 
 
-@hypothesis.settings(max_examples=60)
+@hypothesis.settings(max_examples=40)
 @hypothesis.given(case=cases())
 def test_a_pure_function_is_mapped_as_jax_maps_it_and_as_the_loop_runs(case):
     plain_out_axes = tuple(case.out_axes) if isinstance(case.out_axes, list) else case.out_axes
