@@ -10,7 +10,6 @@ So a warm call walks no attributes: it compares versions, reads values, calls th
 lists and writes back what was written.
 """
 
-import contextlib
 import itertools
 from collections.abc import Callable, Hashable
 from typing import Any, Final
@@ -20,12 +19,13 @@ import jax
 from graphstate import environ
 from graphstate._compat import EVAL, current_trace
 from graphstate._trace import Cell, commit, commit_arrays, local, outer_value, pack, unpack
+from graphstate.random import RandomState
 from graphstate.random._stream import exclusive
 
 from ._arguments import Arguments, Joint, Shape, make_shape
 from ._boundary import arrive
 from ._capture import read_source
-from ._entry import Again, Entry, Gone, Note, RunEagerly, calling
+from ._entry import Again, Entry, Gone, Note, Raced, RunEagerly, calling
 from ._lanes import read_lazily
 from ._lifted import Lifted, note_watch
 from ._plan import Plan, plan_of
@@ -35,7 +35,7 @@ __all__ = ["CachedFunction"]
 
 _tree_flatten: Final = jax.tree_util.default_registry.flatten
 _LIMIT: Final = 1024
-_UNLOCKED: Final = contextlib.nullcontext()
+_RACES: Final = 100
 
 
 class _Match:
@@ -109,7 +109,7 @@ class CachedFunction(Lifted):
             ):
                 return _call(entry, match, leaves, plans)
             return self._run(match, watch, statics, leaves, plans)
-        except (Again, Gone):
+        except (Again, Gone, Raced):
             return self._run(match, watch, statics, leaves, plans)  # type: ignore[arg-type]
         except RunEagerly:
             return self.run_user(statics, args, kwargs)
@@ -217,15 +217,19 @@ class CachedFunction(Lifted):
             self._filed(match.key, match.entry.watch_key).append(match.entry)
 
     def _run(self, match: _Match, watch: Watch, statics: Any, leaves: list[Any], plans: list[Plan]) -> Any:
+        races = 0
         while True:
             entry = self._entry_of(match, watch, statics, plans)
             try:
                 if local.frame is None and current_trace() is EVAL:
-                    with exclusive() if entry.draws else _UNLOCKED:
-                        return _call(entry, match, leaves, plans)
+                    return _call(entry, match, leaves, plans)
                 return _call_in_trace(entry, match, leaves, plans)
             except Again:
                 continue
+            except Raced as race:
+                races += 1
+                if races == _RACES:
+                    raise race.error() from None
             except Gone:
                 match.entries.remove(entry)
                 match.entry = None
@@ -251,6 +255,12 @@ def _call(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan]) -> 
         calling.arguments = None
     if entry.revision != match.revision:
         _check_again(entry, match, targets)
+    if entry.draws:
+        # Another thread, or a callback, may have drawn meanwhile: then nothing is written, and the program runs again.
+        with exclusive():
+            _check_streams(targets, values)
+            _check_streams(cells, captured)
+            return _write_back(entry, returned, Arguments(leaves, shape, joint), targets, cells)
     note, (results, written, fresh, outer) = entry.understand(returned)
     if note.is_pure:
         return results
@@ -260,6 +270,18 @@ def _call(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan]) -> 
     if written or closed:
         commit_arrays([targets[number] for number in note.departure.written] + closed, written + outer)
     return results
+
+
+def _check_streams(cells: list[Any], values: list[Any]) -> None:
+    for cell, value in zip(cells, values, strict=True):
+        if isinstance(cell, RandomState) and unpack(outer_value(cell)) is not value:
+            raise Raced(cell)
+
+
+def _write_back(entry: Entry, returned: Any, arguments: Arguments, targets: list[Any], cells: list[Any]) -> Any:
+    note, (results, written, fresh, outer) = entry.understand(returned)
+    closed = entry.written_cells(note, cells) if note.captured else []
+    return _finish(note, arguments, closed, results, written, fresh, outer)
 
 
 def _check_again(entry: Entry, match: _Match, targets: list[Any]) -> None:

@@ -15,7 +15,8 @@ import jax
 
 from graphstate import environ
 from graphstate._compat import Tracer, trace_context
-from graphstate._trace import Cell, local, unpack
+from graphstate._trace import Cell, describe, local, unpack
+from graphstate.errors import TraceContextError
 from graphstate.graph._heads import StaticKey
 from graphstate.graph._node import Node
 from graphstate.graph._state import State
@@ -31,7 +32,7 @@ from ._watch import Watch, functions_of, is_watchable
 if TYPE_CHECKING:
     from ._cached import CachedFunction
 
-__all__ = ["Again", "Calling", "Entry", "Gone", "Note", "Returned", "RunEagerly", "calling"]
+__all__ = ["Again", "Calling", "Entry", "Gone", "Note", "Raced", "Returned", "RunEagerly", "calling"]
 
 _serials: Final = itertools.count(1)
 _PROGRAMS: Final = 64
@@ -43,6 +44,23 @@ class Again(Exception):  # noqa: N818, not an error
 
 class Gone(Exception):  # noqa: N818, not an error
     """A captured State is gone; the entry is of no more use."""
+
+
+class Raced(Exception):  # noqa: N818, not an error
+    """A RandomState was drawn from while a program ran that had read its key; the program runs again."""
+
+    def __init__(self, stream: Cell) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def error(self) -> TraceContextError:
+        """What is said where that goes on happening, as it does if the program itself is the cause."""
+        return TraceContextError(
+            f"Each time that a compiled function has drawn from {describe(self.stream)}, somebody else had drawn "
+            "from it too: "
+            "a callback of the function, or other threads without a break. Give the callback a RandomState of its own. "
+            "Nothing was changed."
+        )
 
 
 class RunEagerly(Exception):  # noqa: N818, not an error

@@ -1,15 +1,15 @@
 """A stream of keys: a State that holds a key and gives out another one at each draw."""
 
 import threading
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, Self
 
 import jax
 
 from graphstate._compat import EVAL, current_trace
 from graphstate._trace import current_frame, describe
-from graphstate.errors import AxisError, StateTypeError
+from graphstate.errors import AxisError, StateTypeError, TraceContextError
 from graphstate.graph import State
 
 from ._key import Seed, check_key, is_key, is_stacked, lane_keys, to_key
@@ -18,14 +18,33 @@ from ._parameter import as_shape
 __all__ = ["KeyStream", "exclusive"]
 
 _drawing: Final = threading.Lock()
+_PATIENCE: Final = 20.0  # seconds
 
 
 def exclusive() -> AbstractContextManager[Any]:
     """Held from reading a key to writing the next: no two threads draw with one key.
 
     In a frame and in a trace nothing is shared with other threads, and nothing is held.
+
+    Raises:
+        TraceContextError: another thread holds it for so long that it may be waiting for this one.
     """
-    return _drawing if current_trace() is EVAL and current_frame() is None else nullcontext()
+    return _exclusively() if current_trace() is EVAL and current_frame() is None else nullcontext()
+
+
+@contextmanager
+def _exclusively() -> Iterator[None]:
+    if not _drawing.acquire(timeout=_PATIENCE):
+        raise TraceContextError(
+            f"Another thread has been inside of an eager `vmap` or `grad` that draws for {_PATIENCE:.0f} s, so that "
+            "nothing can be drawn "
+            "here: it may be waiting for this thread. Draw from the `jax.random` functions here, or call the "
+            "transform within `graphstate.jit`."
+        )
+    try:
+        yield
+    finally:
+        _drawing.release()
 
 
 class KeyStream(State):
