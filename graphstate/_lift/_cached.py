@@ -11,6 +11,7 @@ lists and writes back what was written.
 """
 
 import itertools
+import operator
 from collections.abc import Callable, Hashable
 from typing import Any, Final
 
@@ -68,6 +69,7 @@ class CachedFunction(Lifted):
         super().__init__(function)
         self.jit_options = jit_options
         self._serials = itertools.count(1)
+        self._flat_shapes: dict[tuple[type, ...], Shape] = {}
         self._shapes: dict[Hashable, Shape] = {}
         self._last_shape: Shape | None = None
         self._matches: dict[Hashable, _Match] = {}
@@ -91,13 +93,19 @@ class CachedFunction(Lifted):
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the compiled function."""
         statics: Any = ()
-        if self.takes_static:
-            statics, args, kwargs = self.take_static(args, kwargs)
-        leaves, treedef = _tree_flatten((args, kwargs))
-        token, match, watch, plans = self._find(statics, leaves, treedef)
+        leaves: Any = args
+        shape = None if kwargs else self._flat_shapes.get(tuple(map(type, args)))
+        if shape is None:
+            if self.takes_static:
+                statics, args, kwargs = self.take_static(args, kwargs)
+            leaves, treedef = _tree_flatten((args, kwargs))
+            shape = self._shape_of(leaves, treedef)
+            if not kwargs and not self.takes_static and _are_same(leaves, args):
+                self._flat_shapes[shape.types] = shape  # an argument of one of these types is one leaf
+        token, match, watch, plans = self._find(statics, leaves, shape)
         try:
             if match is None:
-                return self._first_run(token, watch, statics, leaves, treedef, plans)
+                return self._first_run(token, watch, statics, leaves, shape, plans)
             entry = match.entry
             if (
                 entry is not None
@@ -125,8 +133,9 @@ class CachedFunction(Lifted):
         if self.takes_static:
             statics, args, kwargs = self.take_static(args, kwargs)
         leaves, treedef = _tree_flatten((args, kwargs))
-        token, match, watch, plans = self._find(statics, leaves, treedef)
-        match = match or self._match(watch, statics, leaves, treedef, plans)
+        shape = self._shape_of(leaves, treedef)
+        token, match, watch, plans = self._find(statics, leaves, shape)
+        match = match or self._match(watch, statics, leaves, shape, plans)
         while True:
             entry = self._entry_of(match, watch, statics, plans)
             values = _read(match.joint.leaves(plans))
@@ -143,12 +152,15 @@ class CachedFunction(Lifted):
 
     # Finding the program
 
-    def _find(self, statics: Any, leaves: list[Any], treedef: Any) -> tuple[Hashable, _Match | None, Watch, list[Plan]]:
-        """Where a call leads: what it is remembered by, and what is remembered."""
+    def _shape_of(self, leaves: list[Any], treedef: Any) -> Shape:
         types = tuple(map(type, leaves))
         shape = self._last_shape
         if shape is None or types != shape.types or treedef != shape.treedef:
             shape = self._last_shape = self._shapes.get((treedef, types)) or self._new_shape(leaves, treedef, types)
+        return shape
+
+    def _find(self, statics: Any, leaves: Any, shape: Shape) -> tuple[Hashable, _Match | None, Watch, list[Plan]]:
+        """Where a call leads: what it is remembered by, and what is remembered."""
         watch = self._watch
         if watch is None or not watch.is_current() or local.frame is not None:
             watch = self.watch()
@@ -169,8 +181,7 @@ class CachedFunction(Lifted):
         _shorten(self._shapes)
         return shape
 
-    def _match(self, watch: Watch, statics: Any, leaves: list[Any], treedef: Any, plans: list[Plan]) -> _Match:
-        shape = self._shapes[treedef, tuple(map(type, leaves))]
+    def _match(self, watch: Watch, statics: Any, leaves: Any, shape: Shape, plans: list[Plan]) -> _Match:
         joint = Joint([leaves[spot] for spot in shape.spots], plans) if plans else _NOTHING
         key = (shape.treedef, shape.spots, joint.graphdef, statics)
         return _Match(shape, joint, key, self._filed(key, watch.key))
@@ -200,10 +211,10 @@ class CachedFunction(Lifted):
     # Running it
 
     def _first_run(
-        self, token: Hashable, watch: Watch, statics: Any, leaves: list[Any], treedef: Any, plans: list[Plan]
+        self, token: Hashable, watch: Watch, statics: Any, leaves: Any, shape: Shape, plans: list[Plan]
     ) -> Any:
         """Runs a call that was not made with these objects before, and remembers where it led."""
-        match = self._match(watch, statics, leaves, treedef, plans)
+        match = self._match(watch, statics, leaves, shape, plans)
         result = self._run(match, watch, statics, leaves, plans)
         self._remember(token, match, watch)
         return result
@@ -270,6 +281,10 @@ def _call(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan]) -> 
     if written or closed:
         commit_arrays([targets[number] for number in note.departure.written] + closed, written + outer)
     return results
+
+
+def _are_same(now: list[Any], before: tuple[Any, ...]) -> bool:
+    return len(now) == len(before) and all(map(operator.is_, now, before))
 
 
 def _check_streams(cells: list[Any], values: list[Any]) -> None:

@@ -57,10 +57,9 @@ class Plan:
         self.only_states = all(isinstance(leaf, State) for leaf in self.leaves)
         self.captured: dict[int, list[Any]] = {}
         self._below = flat.objects[1:]
-        # A list whose elements are equal only where they are the same object is compared in one step.
-        self._lists = [(each, before) for each, before, _ in flat.containers if _compares_by_identity(each, before)]
+        self._lists = [(each, before) for each, before, _ in flat.containers if type(each) is list]
         self._containers = flat.containers
-        self._others = [each for each in flat.containers if not _compares_by_identity(*each[:2])]
+        self._others = [each for each in flat.containers if type(each[0]) is not list]
         skipped = 1 if isinstance(root, Node) else 0
         self._root_version = flat.versions[0] if skipped else 0
         self._nodes = flat.nodes[skipped:]
@@ -71,7 +70,7 @@ class Plan:
         if root._graph_version != self._root_version or list(map(_version, self._nodes)) != self._versions:
             return False
         for now, before in self._lists:
-            if now != before:
+            if len(now) != len(before) or not all(map(operator.is_, now, before)):
                 return False
         return not self._others or are_unchanged(self._others)
 
@@ -83,13 +82,6 @@ class Plan:
         """The walk, as `flatten` returned it."""
         nodes = [root, *self._nodes] if isinstance(root, Node) else self._nodes
         return Flat(self.graphdef, self.objects(root), nodes, self._containers)
-
-
-def _compares_by_identity(container: Any, elements: list[Any]) -> bool:
-    if type(container) is not list:
-        return False
-    comparisons: set[Any] = {type(item).__eq__ for item in elements}
-    return comparisons <= {object.__eq__, State.__eq__}
 
 
 def plan_of(root: Any) -> Plan:

@@ -233,7 +233,7 @@ PLAIN = {
 shares = st.lists(st.integers(0, 2 * NODES - 1), min_size=NODES, max_size=NODES)
 
 
-@hypothesis.settings(max_examples=25)
+@hypothesis.settings(max_examples=20)
 @hypothesis.given(
     body=bodies(Scope(tuple(range(NODES)))),
     shares=shares,
@@ -270,7 +270,7 @@ def agree(mine, theirs):
             np.testing.assert_allclose(one[1], other[1], rtol=1e-4, atol=1e-4)
 
 
-@hypothesis.settings(max_examples=25)
+@hypothesis.settings(max_examples=20)
 @hypothesis.given(body=bodies(Scope(tuple(range(NODES)), 2, is_mapped=True)), shares=shares, compiled=st.booleans())
 def test_a_program_in_lanes_does_what_it_does_for_each_member(body, shares, compiled):
     """Boxes are mapped, each lane has its own; the States of the closure are not: all lanes write them alike."""

@@ -132,7 +132,7 @@ def assert_same(result: Any, expected: Any) -> None:
         np.testing.assert_allclose(mine, theirs, rtol=2e-5, atol=2e-5)
 
 
-@hypothesis.settings(max_examples=40)
+@hypothesis.settings(max_examples=25)
 @hypothesis.given(case=cases())
 def test_a_pure_function_is_mapped_as_jax_maps_it_and_as_the_loop_runs(case):
     plain_out_axes = tuple(case.out_axes) if isinstance(case.out_axes, list) else case.out_axes
@@ -177,7 +177,7 @@ def node_cases(draw: st.DrawFn) -> tuple[Any, int, int, int, int]:
     return structure, axis, draw(st.integers(-2, 1)), draw(st.integers(1, 50)), draw(st.integers(-2, 1))
 
 
-@hypothesis.settings(max_examples=40)
+@hypothesis.settings(max_examples=25)
 @hypothesis.given(case=node_cases(), compiled=st.booleans())
 def test_nodes_and_closed_over_states_are_mapped_as_the_loop_runs(case, compiled):
     structure, axis, closed_axis, seed, out_axis = case
@@ -251,7 +251,7 @@ def test_a_mapped_constructor_is_the_stack_of_the_members(axis, kept, seed):
         np.testing.assert_array_equal(getattr(stacked, name).value, expected)
 
 
-@hypothesis.settings(max_examples=40)
+@hypothesis.settings(max_examples=25)
 @hypothesis.given(data=st.data())
 def test_each_lane_is_isolated(data):
     """With all other lanes filled with NaN, a lane's result and States are bit for bit what they were."""
