@@ -36,8 +36,8 @@ def argument_axes(in_axes: Any, arguments: Arguments, function: Callable[..., An
     if type(in_axes) is tuple and len(in_axes) != count:
         raise AxisError(
             f"`in_axes` must have an entry for each of the {count} positional arguments of "
-            f"`{function_name(function)}`, but it has "
-            f"{len(in_axes)}: {in_axes!r}. Keyword arguments need none: they are mapped over axis 0."
+            f"`{function_name(function)}`, but it has {len(in_axes)}: {in_axes!r}. Keyword arguments need none: they "
+            "are mapped over axis 0."
         )
     return _spread(arguments.shape.treedef, (in_axes, 0), "in_axes", in_axes)
 
@@ -59,8 +59,8 @@ def _spread(treedef: Any, prefix: Any, name: str, given: Any) -> list[Spec]:
         shape = marks[0] if name == "in_axes" else marks
         raise AxisError(
             f"`{name}` must be a prefix of the {'arguments' if name == 'in_axes' else 'result'} (ints, None and "
-            "StateAxes, where "
-            f"these have leaves or subtrees), but it is {given!r}, and they are {shape!r}. A Node is one leaf."
+            f"StateAxes, where these have leaves or subtrees), but it is {given!r}, and they are {shape!r}. A Node is "
+            "one leaf."
         ) from None
     for axis in found:
         if (

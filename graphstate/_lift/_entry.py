@@ -56,10 +56,9 @@ class Raced(Exception):  # noqa: N818, not an error
     def error(self) -> TraceContextError:
         """What is said where that goes on happening, as it does if the program itself is the cause."""
         return TraceContextError(
-            f"Each time that a compiled function has drawn from {describe(self.stream)}, somebody else had drawn "
-            "from it too: "
-            "a callback of the function, or other threads without a break. Give the callback a RandomState of its own. "
-            "Nothing was changed."
+            f"Each time that a compiled function has drawn from {describe(self.stream)}, somebody else had drawn from "
+            "it too: a callback of the function, or other threads without a break. Give the callback a RandomState "
+            "of its own. Nothing was changed."
         )
 
 

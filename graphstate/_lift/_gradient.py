@@ -95,8 +95,8 @@ class Selection:
             if len(self.values) == before and any(is_graph_object(self.arguments.leaves[spot]) for spot in spots):
                 raise FilterError(
                     f"`{self.transform}` differentiates the States that `wrt` selects, but wrt={_show_filter(wrt)} "
-                    "selects none in argument "
-                    f"{argument} of `{function_name(self.function)}`. Pass another `wrt`, or other `argnums`."
+                    f"selects none in argument {argument} of `{function_name(self.function)}`. Pass another `wrt`, or "
+                    "other `argnums`."
                 )
         structures = [treedefs[argument] for argument in chosen]
         return structures[0] if isinstance(argnums, int) else jax.tree_util.treedef_tuple(structures)
@@ -105,8 +105,7 @@ class Selection:
         if not -count <= argnum < count:
             raise AxisError(
                 f"`argnums` is {argnum}, but `{function_name(self.function)}` was called with {count} positional "
-                "arguments. "
-                "Differentiate States of the closure with `states=`."
+                "arguments. Differentiate States of the closure with `states=`."
             )
         return argnum % count
 
@@ -142,9 +141,8 @@ class Selection:
             else:
                 raise StateTypeError(
                     f"`states` of `{self.transform}` is a State, or a pytree or mapping of States, but a leaf of it "
-                    f"is {str(leaf)[:60]!r} of "
-                    f"type {type(leaf).__name__}. For a Node write `states=gs.states(node, gs.ParamState)`, or pass "
-                    "it as an argument."
+                    f"is {str(leaf)[:60]!r} of type {type(leaf).__name__}. For a Node write `states=gs.states(node, "
+                    "gs.ParamState)`, or pass it as an argument."
                 )
         if not self.values:
             raise FilterError(
@@ -156,9 +154,9 @@ class Selection:
         for other, index in self._cells:
             if other is state:
                 raise AliasError(
-                    f"A State is differentiated once, but `{self._names[index]}` and `{name}` are the same State: "
-                    "the gradient would be "
-                    "divided between two places. Leave it out of one of them (`wrt`, `argnums`, `states`)."
+                    f"A State is differentiated once, but `{self._names[index]}` and `{name}` are the same State: the "
+                    "gradient would be divided between two places. Leave it out of one of them (`wrt`, `argnums`, "
+                    "`states`)."
                 )
         self._cells.append((state, len(self.values)))
         number = self._numbers.get(id(state))

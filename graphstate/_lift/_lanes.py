@@ -153,18 +153,16 @@ class LaneFrame(HoldingFrame):
         """The error for a State that is read, written, and mapped on the way out only."""
         return BatchAxisError(
             f"{where} is mapped by `state_out_axes` only, but it was also read: each call would give it a further "
-            "axis. "
-            "Give it the same axis in `state_in_axes`."
+            "axis. Give it the same axis in `state_in_axes`."
         )
 
     def batched(self, where: str) -> BatchAxisError:
         """The error for a lane-dependent value in a State that is not mapped."""
         return BatchAxisError(
             f"{where} is not mapped, but a value that depends on the lane was written to it: one State cannot hold "
-            "the values of "
-            f"{self.lanes} lanes. Map it (`in_axes` or `StateAxes` for an argument, `state_in_axes`, or "
-            "`state_out_axes` if it is only "
-            "written, for a State of the closure), or reduce the value first (`jax.lax.pmean(value, axis_name)`)."
+            f"the values of {self.lanes} lanes. Map it (`in_axes` or `StateAxes` for an argument, `state_in_axes`, or "
+            "`state_out_axes` if it is only written, for a State of the closure), or reduce the value first "
+            "(`jax.lax.pmean(value, axis_name)`)."
         )
 
 

@@ -29,9 +29,8 @@ class Lifted:
         if not callable(function):
             raise StateTypeError(
                 f"`{self.transform}` transforms a function, but it was given {str(function)[:60]!r} of type "
-                f"{type(function).__name__}. "
-                f"As a decorator with parameters write `@graphstate.{self.transform}(...)`, with the parameters by "
-                "name."
+                f"{type(function).__name__}. As a decorator with parameters write "
+                f"`@graphstate.{self.transform}(...)`, with the parameters by name."
             )
         self.function = function
         updated = functools.WRAPPER_UPDATES if isinstance(function, types.FunctionType) else ()

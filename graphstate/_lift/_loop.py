@@ -214,8 +214,8 @@ class LoopCall:
         if not isinstance(result, tuple) or len(result) != 2:
             raise CarryError(
                 f"The function of `{self.transform}` returns the pair (carry, output), but "
-                f"`{function_name(self.function)}` returned "
-                f"{shown(result)}. Return (carry, None) where there is no output."
+                f"`{function_name(self.function)}` returned {shown(result)}. Return (carry, None) where there is no "
+                "output."
             )
 
     def _check_structure(self, departure: Departure, carry: Any) -> None:
@@ -230,8 +230,7 @@ class LoopCall:
         if treedef != self.init_treedef:
             raise CarryError(
                 f"The carry of `{self.transform}` keeps its structure from step to step, but it was "
-                f"{self.init_treedef} and "
-                f"`{function_name(self.function)}` returned {treedef}."
+                f"{self.init_treedef} and `{function_name(self.function)}` returned {treedef}."
             )
         count = treedef.num_leaves
         roots = iter(self._first_roots())
@@ -242,8 +241,7 @@ class LoopCall:
             ):
                 raise CarryError(
                     f"A Node in the carry of `{self.transform}` comes back as the same Node: write to its States in "
-                    "place. "
-                    f"`{function_name(self.function)}` returned another one at leaf {spot} of the carry."
+                    f"place. `{function_name(self.function)}` returned another one at leaf {spot} of the carry."
                 )
         for source in departure.sources[count:]:
             if isinstance(source, FromArgument | FromOutside) or (
@@ -344,17 +342,15 @@ def _promote(before: Any, after: Any) -> Any:
 def _check_type(transform: str, name: str, before: Any, after: Any) -> None:
     if not _same_tree(before, after):
         raise CarryError(
-            f"{name} is carried by `{transform}` and must keep its structure, but it was "
-            f"{jax.tree.structure(before)} and is "
-            f"{jax.tree.structure(after)} after a step."
+            f"{name} is carried by `{transform}` and must keep its structure, but it was {jax.tree.structure(before)} "
+            f"and is {jax.tree.structure(after)} after a step."
         )
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         aval = jax.typeof(_promote(old, new))
         if aval.shape != new.shape or aval.dtype != new.dtype:
             raise CarryError(
-                f"{name} is carried by `{transform}` and must keep its shape and dtype, but it was "
-                f"{aval.str_short()} and is "
-                f"{new.str_short()} after a step. Write a value of the same type, or return it as an output."
+                f"{name} is carried by `{transform}` and must keep its shape and dtype, but it was {aval.str_short()} "
+                f"and is {new.str_short()} after a step. Write a value of the same type, or return it as an output."
             )
 
 

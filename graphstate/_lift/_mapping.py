@@ -157,9 +157,8 @@ class MapCall:
             given = "unmapped (None)" if self.axes[number] is None else f"mapped at axis {self.axes[number]}"
             raise AliasError(
                 f"A State has one axis, but `{name}` is {given} as an argument and mapped at axis {axis} by "
-                "`state_in_axes`. "
-                "Give it one axis: `in_axes` decides for arguments, `state_in_axes` for what the function only "
-                "refers to."
+                "`state_in_axes`. Give it one axis: `in_axes` decides for arguments, `state_in_axes` for what the "
+                "function only refers to."
             )
 
     def _in_axis(self, cell: Cell) -> Axis:
@@ -270,8 +269,7 @@ class MapCall:
         if spec is None and frame.depends_on_lane(value):
             raise AxisError(
                 "`out_axes` is None for a result that depends on the lane: one array cannot hold the values of all "
-                "lanes. "
-                "Give it an axis, or reduce it first (`jax.lax.pmean(value, axis_name)`)."
+                "lanes. Give it an axis, or reduce it first (`jax.lax.pmean(value, axis_name)`)."
             )
         return self._exit(frame, lambda: "a result", value, spec)
 
@@ -299,8 +297,7 @@ class MapCall:
                     ]
                     raise AxisError(
                         f"The argument `{name}` is returned as it came in, so it keeps its axes, but `in_axes` gives "
-                        f"it {given!r} and "
-                        f"`out_axes` {spec!r}. Give it the same in both."
+                        f"it {given!r} and `out_axes` {spec!r}. Give it the same in both."
                     )
             elif isinstance(source, FromOutside):
                 _check_outside(source.object, spec, ())
@@ -339,8 +336,7 @@ class MapCall:
                 if axis != self.axes[number]:
                     raise AxisError(
                         f"{self._namer(number)()} comes out of the map as it went in, so it keeps its axis, but "
-                        "`in_axes` gives it "
-                        f"{self.axes[number]} and `out_axes` {axis}. Give it the same in both."
+                        f"`in_axes` gives it {self.axes[number]} and `out_axes` {axis}. Give it the same in both."
                     )
 
     def _root_specs(self, departure: Departure) -> list[Spec]:
@@ -433,8 +429,7 @@ def _move(leaf: Any, exit_: _Stacked) -> Any:
     if not -leaf.ndim <= axis < leaf.ndim:
         raise AxisError(
             f"`out_axes` puts the lanes of {exit_.name()} at axis {axis}, but with them its shape is {leaf.shape}, "
-            "lanes first. "
-            f"Choose an axis from {-leaf.ndim} to {leaf.ndim - 1}."
+            f"lanes first. Choose an axis from {-leaf.ndim} to {leaf.ndim - 1}."
         )
     return jnp.moveaxis(leaf, 0, axis)
 

@@ -251,8 +251,8 @@ class Watch:
             if any(id(node) in nodes for node in plan_of(root).flat(root).nodes):
                 raise AliasError(
                     f"The structure of a Node was changed inside of `{transform}`, where it is an argument, but the "
-                    "function also reaches it "
-                    f"through its closure (`{name}`), where the change is not seen. Use the argument only."
+                    f"function also reaches it through its closure (`{name}`), where the change is not seen. Use the "
+                    "argument only."
                 )
 
     def guarded(self) -> "StructureGuard":
@@ -383,9 +383,8 @@ class StructureGuard:
                 path = shorten_path(part)
                 raise TraceContextError(
                     f"`{name}.{path}`, part of a Node that the function reached through its closure, was changed in "
-                    "place inside of "
-                    "a transform; the change was taken back. Pass the Node as an argument of the transformed function: "
-                    "then its structure may change, and the change comes out."
+                    "place inside of a transform; the change was taken back. Pass the Node as an argument of the "
+                    "transformed function: then its structure may change, and the change comes out."
                 )
 
 

@@ -275,10 +275,10 @@ class Frame:
                 frame = frame.parent
         elif is_traced(unpack(value)):
             raise TraceContextError(
-                f"A program that plain JAX caches (`jax.jit`, `jax.lax.scan`, ...) read {describe(cell)} inside of "
-                "an eager "
-                "graphstate transform, where its value belongs to the trace: the next call would find it in the cache. "
-                "Use the transform of the same name from graphstate inside, or wrap the whole call in `graphstate.jit`."
+                f"A program that plain JAX caches (`jax.jit`, `jax.lax.scan`, ...) read {describe(cell)} inside of an "
+                "eager graphstate transform, where its value belongs to the trace: the next call would find it in "
+                "the cache. Use the transform of the same name from graphstate inside, or wrap the whole call in "
+                "`graphstate.jit`."
             )
         else:
             warn_stale(cell)
@@ -327,10 +327,9 @@ def check_foreign(cell: Any, trace: Trace) -> None:
         return
     raise TraceContextError(
         f"{describe(cell)} was written inside of a transform of plain JAX, which would lose the value or leak a "
-        "tracer. "
-        "Use the transform of the same name from graphstate (`graphstate.jit`, `graphstate.vmap`, `graphstate.scan`, "
-        "...), "
-        "or pass values in and out with `graphstate.split` and `graphstate.merge`. Nothing was changed."
+        "tracer. Use the transform of the same name from graphstate (`graphstate.jit`, `graphstate.vmap`, "
+        "`graphstate.scan`, ...), or pass values in and out with `graphstate.split` and `graphstate.merge`. Nothing "
+        "was changed."
     )
 
 
@@ -363,9 +362,8 @@ def warn_stale(cell: Any) -> None:
     """Warns that a program that plain JAX caches has read `cell`."""
     warnings.warn(
         f"Plain JAX (`jax.jit`, `jax.lax.scan`, ...) is tracing a program that it will cache, and {describe(cell)} "
-        "was read in it: "
-        "its present value becomes a constant of that program, and later writes are not seen. "
-        "Use `graphstate.jit` (or `graphstate.scan`, `graphstate.cond`, ...) instead.",
+        "was read in it: its present value becomes a constant of that program, and later writes are not seen. Use "
+        "`graphstate.jit` (or `graphstate.scan`, `graphstate.cond`, ...) instead.",
         StaleReadWarning,
         stacklevel=user_stacklevel(),
     )

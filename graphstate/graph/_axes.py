@@ -69,9 +69,8 @@ class StateAxes:
         if axis is ...:
             raise AxisError(
                 f"`StateAxes` needs an axis for every state, but {show_path(paths[0])} ({record.type.__name__}) is "
-                f"matched by "
-                "none of its filters. Add `...: None` as the last entry to leave the rest unmapped, or `...: 0` to "
-                f"map it."
+                "matched by none of its filters. Add `...: None` as the last entry to leave the rest unmapped, or "
+                "`...: 0` to map it."
             )
         return axis  # type: ignore[no-any-return]
 

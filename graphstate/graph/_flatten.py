@@ -272,10 +272,8 @@ class _Walk:
             owner = self.objects[place]
             raise StructureError(
                 f"A static value must be hashable, but at {show_path(self._path(place))} there is a "
-                f"{type(owner).__name__} and "
-                f"{what} cannot be hashed: {summarize_static(value)}. "
-                "Use a list, tuple or dict, register its class with `graph.register_node_type`, or wrap it in "
-                "`graph.Static`."
+                f"{type(owner).__name__} and {what} cannot be hashed: {summarize_static(value)}. Use a list, tuple or "
+                "dict, register its class with `graph.register_node_type`, or wrap it in `graph.Static`."
             ) from None
 
     def _check_parts(self, parts: Sequence[Part], place: int) -> None:
@@ -286,8 +284,8 @@ class _Walk:
             twice = next(text for text in written if written.count(text) > 1)
             raise StructureError(
                 "The paths of a graph must differ when they are written, but the "
-                f"{type(self.objects[place]).__name__} at "
-                f"{show_path(self._path(place))} has two keys that are written {twice!r}. Use keys whose text differs."
+                f"{type(self.objects[place]).__name__} at {show_path(self._path(place))} has two keys that are "
+                f"written {twice!r}. Use keys whose text differs."
             )
 
     def _check_hides_nothing(self, value: Any, place: int) -> None:
@@ -307,10 +305,9 @@ class _Walk:
         if is_graph_object(item):
             raise StructureError(
                 f"The {type(self.objects[place]).__name__} at {show_path(self._path(place))} holds a "
-                f"{type(item).__name__} ({name}) "
-                "where the graph does not reach, so that it would be missed. Make its class a `Node`, use a list, "
-                "tuple or dict, "
-                "register the class with `graph.register_node_type`, or wrap the object in `graph.Static`."
+                f"{type(item).__name__} ({name}) where the graph does not reach, so that it would be missed. Make its "
+                "class a `Node`, use a list, tuple or dict, register the class with `graph.register_node_type`, or "
+                "wrap the object in `graph.Static`."
             )
 
     def _check_function(self, place: int) -> None:
@@ -319,11 +316,10 @@ class _Walk:
             if id(value) in self.places:
                 function = self.objects[place]
                 raise StructureError(
-                    f"The function {summarize_static(function)} at {show_path(self._path(place))} refers to the "
-                    f"graph that it is part "
-                    f"of ({name} is {show_path(self._path(self.places[id(value)]))}): a copy would still use the "
-                    f"original. "
-                    "Make it a method, keep a bound method (`self.f = self._f`), or use `functools.partial(f, self)`."
+                    f"The function {summarize_static(function)} at {show_path(self._path(place))} refers to the graph "
+                    f"that it is part of ({name} is {show_path(self._path(self.places[id(value)]))}): a copy would "
+                    "still use the original. Make it a method, keep a bound method (`self.f = self._f`), or use "
+                    "`functools.partial(f, self)`."
                 )
 
 
@@ -336,8 +332,7 @@ def _check_written_paths(graphdef: GraphDef) -> None:
             first, second = graphdef.path(known[text]), graphdef.path(place)
             raise StructureError(
                 f"The paths of a graph must differ when they are written, but {first!r} and {second!r} are both "
-                f"written {text!r}. "
-                "Use keys without a slash, that are not empty."
+                f"written {text!r}. Use keys without a slash, that are not empty."
             )
 
 

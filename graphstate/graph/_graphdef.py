@@ -217,9 +217,8 @@ def _build_order(graph: GraphDef) -> tuple[int, ...]:
 
 def _made_of_itself(graph: GraphDef, place: int) -> StructureError:
     return StructureError(
-        f"A cycle of a graph must pass a Node, a list or a dict, but the pytree at {show_path(graph.path(place))} "
-        f"is made of itself. "
-        "Make its class a `Node`, or register it with `graph.register_node_type`."
+        f"A cycle of a graph must pass a Node, a list or a dict, but the pytree at {show_path(graph.path(place))} is "
+        "made of itself. Make its class a `Node`, or register it with `graph.register_node_type`."
     )
 
 

@@ -251,8 +251,8 @@ def _check_arrays(path: Path, value: Any) -> None:
         if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
             raise UpdateError(
                 f"`GraphState.from_dict` takes arrays, but at `{write_path(path)}` there is {str(leaf)[:40]!r} of "
-                f"type {type(leaf).__name__}. "
-                "Convert numbers with `jnp.asarray`; static values belong to the GraphDef."
+                f"type {type(leaf).__name__}. Convert numbers with `jnp.asarray`; static values belong to the "
+                "GraphDef."
             )
 
 

@@ -278,8 +278,7 @@ class _Table:
                 path = path_from(edges, parent, -1)
                 raise UpdateError(
                     f"A path with a value ends there, but {show_path(path)} has a value and so has something below "
-                    f"it, at "
-                    f"{show_path((*path, part))}. Give one of the two."
+                    f"it, at {show_path((*path, part))}. Give one of the two."
                 )
 
     def _traversal(self) -> list[int]:

@@ -156,8 +156,7 @@ def check_changeable(node: Node, name: str) -> None:
         return
     raise TraceContextError(
         f"Attribute {name!r} of a {type(node).__name__} was changed inside of a transform, but the Node was made "
-        f"outside of it "
-        "and reached through a closure. "
+        "outside of it and reached through a closure. "
         + (
             "Pass the Node as an argument of the transformed function: then its structure may change, and the "
             "change comes out."

@@ -68,9 +68,8 @@ class Replacement:
         if 0 in replaced:
             raise StructureError(
                 "An array of a graph is replaced in the Node, list or dict that holds it, but "
-                f"{show_path(_leaf_below(graphdef, values))} "
-                f"is held by the {type(objects[0]).__name__} that was given, which cannot be changed. "
-                "Keep the array in a State, or as an attribute of a Node."
+                f"{show_path(_leaf_below(graphdef, values))} is held by the {type(objects[0]).__name__} that was "
+                "given, which cannot be changed. Keep the array in a State, or as an attribute of a Node."
             )
         self._ways = [
             (parent, part, place)

@@ -209,9 +209,8 @@ def _check_members(flats: Sequence[Flat], lanes: Sequence[_Lane]) -> None:
         owners: dict[int, Any] = {id(flat.objects[lane.place]): flat.objects[lane.place] for flat in flats}
         if lane.axis is None and len(owners) > 1 and not _are_equal(list(owners.values())):
             raise AxisError(
-                f"{lane.path} has axis None, so that all members must share it, but they have {len(owners)} "
-                f"different ones. "
-                "Give it an axis, or let the members share one State."
+                f"{lane.path} has axis None, so that all members must share it, but they have {len(owners)} different "
+                "ones. Give it an axis, or let the members share one State."
             )
     known: dict[int, tuple[int, str]] = {}
     for number, flat in enumerate(flats):

@@ -151,8 +151,7 @@ def _check_metadata(name: str, item: Any) -> None:
     if isinstance(item, Cell) or hasattr(type(item), "_graph_version"):
         raise StructureError(
             f"Metadata of a State is static, but {name} is a {type(item).__name__}, which can change and would be "
-            f"missed. "
-            "Keep it as an attribute of a Node."
+            "missed. Keep it as an attribute of a Node."
         )
     try:
         hash(item)

@@ -123,9 +123,8 @@ def _unusable(seed: Any) -> StateTypeError:
         else f"{str(seed)[:40]!r} of type {type(seed).__name__}"
     )
     return StateTypeError(
-        "A seed is an int that fits into 64 bits, a key as `jax.random.key(0)`, or None for fresh entropy, "
-        f"but got {shown}. "
-        "Round a float, hash a text, and take `rng.split_key()` where another RandomState is the source."
+        "A seed is an int that fits into 64 bits, a key as `jax.random.key(0)`, or None for fresh entropy, but got "
+        f"{shown}. Round a float, hash a text, and take `rng.split_key()` where another RandomState is the source."
     )
 
 

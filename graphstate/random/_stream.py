@@ -37,9 +37,8 @@ def _exclusively() -> Iterator[None]:
     if not _drawing.acquire(timeout=_PATIENCE):
         raise TraceContextError(
             f"Another thread has been inside of an eager `vmap` or `grad` that draws for {_PATIENCE:.0f} s, so that "
-            "nothing can be drawn "
-            "here: it may be waiting for this thread. Draw from the `jax.random` functions here, or call the "
-            "transform within `graphstate.jit`."
+            "nothing can be drawn here: it may be waiting for this thread. Draw from the `jax.random` functions "
+            "here, or call the transform within `graphstate.jit`."
         )
     try:
         yield

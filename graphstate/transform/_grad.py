@@ -70,14 +70,12 @@ class GradFunction(Lifted):
         if not hasattr(loss, "shape") and not isinstance(loss, int | float | complex):
             raise StateTypeError(
                 f"`{self.transform}` differentiates a scalar, but `{function_name(self.function)}` returned "
-                f"{shown(loss)}. "
-                "Return the loss alone, or (loss, aux) with has_aux=True."
+                f"{shown(loss)}. Return the loss alone, or (loss, aux) with has_aux=True."
             )
         if jnp.ndim(loss) != 0:
             raise StateTypeError(
                 f"`{self.transform}` differentiates a scalar, but `{function_name(self.function)}` returned an array "
-                f"of shape {jnp.shape(loss)}. "
-                "Reduce it (`jnp.mean`), or map the gradient over examples with `vmap`."
+                f"of shape {jnp.shape(loss)}. Reduce it (`jnp.mean`), or map the gradient over examples with `vmap`."
             )
 
     def _returned(self, result: Any, gradient: Any) -> Any:

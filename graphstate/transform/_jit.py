@@ -54,9 +54,8 @@ class JitFunction(CachedFunction):
         except TypeError:
             raise StateTypeError(
                 f"A static argument of `jit` must be hashable, but argument {where!r} of "
-                f"`{function_name(self.function)}` is "
-                f"{str(value)[:60]!r} of type {type(value).__name__}. Pass a tuple for a list, or wrap it in "
-                "`graph.Static`."
+                f"`{function_name(self.function)}` is {str(value)[:60]!r} of type {type(value).__name__}. Pass a "
+                "tuple for a list, or wrap it in `graph.Static`."
             ) from None
 
     def lower(self, /, *args: Any, **kwargs: Any) -> Any:
