@@ -23,8 +23,8 @@ from graphstate.graph._replace import replace_part
 from graphstate.graph._state import State
 
 from ._arguments import Arguments, is_array_like
+from ._guard import cached_property_filled
 from ._seen import by_id
-from ._watch import cached_property_filled
 
 __all__ = ["Departure", "Inside", "Leaving", "arrive", "check_containers", "enter", "leave", "not_an_array"]
 

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from graphstate.errors import AliasError, TraceContextError
-from graphstate.graph._attributes import cached_properties, is_graph_object, set_extras, state_extras
-from graphstate.graph._flatten import Flat, flatten, is_unchanged
+from graphstate.errors import AliasError
+from graphstate.graph._attributes import is_graph_object
+from graphstate.graph._flatten import flatten
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._heads import NodeHead, StaticHead
 from graphstate.graph._node import Node
@@ -25,6 +25,7 @@ from graphstate.graph._path import shorten_path
 from graphstate.graph._references import SELF, Reference, iter_references, mentioned_names
 from graphstate.graph._state import State
 
+from ._guard import StructureGuard
 from ._names import may_run, names_of
 from ._plan import plan_of
 from ._seen import Seen, by_id, is_instance, iter_parts, see
@@ -359,74 +360,3 @@ def methods_of(cls: Hashable) -> tuple[tuple[str, types.FunctionType], ...]:
             if isinstance(item, types.FunctionType):
                 found.append((name, item))
     return tuple(found)
-
-
-class StructureGuard:
-    """Finds what was changed in a closed-over Node without an attribute being set, puts it back, and raises."""
-
-    __slots__ = ("_cached", "_flats")
-
-    def __init__(self, flats: list[tuple[str, Flat]]) -> None:
-        self._flats = flats
-        self._cached = [{id(node): cached_properties(node) for node in flat.nodes} for _, flat in flats]
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        for (name, flat), cached in zip(self._flats, self._cached, strict=True):
-            filled = _empty(flat, cached)
-            if filled is not None and error is None:
-                raise cached_property_filled(*filled)
-            part = None if is_unchanged(flat) else _restore(flat)
-            if part is not None and error is None:
-                path = shorten_path(part)
-                raise TraceContextError(
-                    f"`{name}.{path}`, part of a Node that the function reached through its closure, was changed in "
-                    "place inside of a transform; the change was taken back. Pass the Node as an argument of the "
-                    "transformed function: then its structure may change, and the change comes out."
-                )
-
-
-def cached_property_filled(node: Any, name: str) -> TraceContextError:
-    """The error for a `functools.cached_property` that was first read inside of a transform."""
-    return TraceContextError(
-        f"The cached property {name!r} of a {type(node).__name__} was filled inside of a transform: it would keep a "
-        "value of the trace, or "
-        "be lost. Read it once before the call, make it a plain `property`, or keep the value in a State."
-    )
-
-
-def _empty(flat: Flat, before: dict[int, frozenset[str]]) -> tuple[Any, str] | None:
-    """Empties the cached properties that were filled since; the first of them."""
-    first = None
-    for node in flat.nodes:
-        for name in cached_properties(node) - before[id(node)]:
-            del vars(node)[name]
-            first = first or (node, name)
-    return first
-
-
-def _restore(flat: Flat) -> tuple[str | int, ...] | None:
-    """Puts back containers of a graph and what subclasses of State keep; the path of the first that had changed."""
-    first: tuple[str | int, ...] | None = None
-    for container, elements, keys in flat.containers:
-        if type(container) is list and not _is_same(container, elements):
-            container[:] = elements
-        elif type(container) is dict and not (list(container) == keys and _is_same(list(container.values()), elements)):
-            container.clear()
-            container.update(zip(keys, elements, strict=True))
-        elif isinstance(container, State):
-            wanted = dict(zip(keys, elements, strict=True))
-            changed = {name for name, item in state_extras(container).items() if wanted.get(name) is not item}
-            set_extras(container, wanted)
-        else:
-            continue
-        if first is None:
-            place = next(place for place, item in enumerate(flat.objects) if item is container)
-            first = (*flat.graphdef.path(place), *(sorted(changed)[:1] if isinstance(container, State) else ()))
-    return first
-
-
-def _is_same(items: list[Any], elements: list[Any]) -> bool:
-    return len(items) == len(elements) and all(a is b for a, b in zip(items, elements, strict=True))
