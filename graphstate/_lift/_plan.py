@@ -6,7 +6,6 @@ once; everything else refers to a plan by its serial number, which no other plan
 
 import itertools
 import operator
-from collections.abc import Callable
 from typing import Any, Final
 
 from graphstate.graph._attributes import has_extras, state_extras
@@ -18,7 +17,6 @@ from graphstate.graph._state import State
 __all__ = ["Plan", "plan_of"]
 
 _serials: Final = itertools.count(1)
-_version: Final[Callable[[Any], int]] = operator.attrgetter("_graph_version")
 _set_plan: Final = Node._graph_plan.__set__
 
 
@@ -67,7 +65,7 @@ class Plan:
 
     def is_current(self, root: Node) -> bool:
         """Whether the graph of `root` is as it was when it was walked."""
-        if root._graph_version != self._root_version or list(map(_version, self._nodes)) != self._versions:
+        if root._graph_version != self._root_version or [node._graph_version for node in self._nodes] != self._versions:
             return False
         for now, before in self._lists:
             if len(now) != len(before) or not all(map(operator.is_, now, before)):

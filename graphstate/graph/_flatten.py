@@ -244,6 +244,7 @@ class _Walk:
         values = [item for _, item in keyed]
         if not isinstance(value, tuple):
             self.places[id(value)] = place
+        if not isinstance(value, tuple) and not getattr(type(value), "_is_immutable", False):
             self.containers.append((value, values, treedef))
         self._check_hashable(treedef.node_data()[1], place, "the static part of this pytree")
         self._check_parts(parts, place)

@@ -41,6 +41,9 @@ class GraphState(Mapping[Path, Any]):
 
     __slots__ = ("_layout", "_values")
 
+    # As an attribute of a Node it need not be looked at again for changes.
+    _is_immutable = True
+
     _layout: Layout
     _values: tuple[Any, ...]
 
