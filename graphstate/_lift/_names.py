@@ -21,6 +21,7 @@ Names: TypeAlias = frozenset[str] | None
 """The attributes that count; None where all do, since names are computed somewhere."""
 
 _COMPUTING: Final = frozenset({"vars", "__dict__", "attrgetter", "__getattribute__", "asdict", "astuple"})
+_COMPOSING: Final = frozenset({"BINARY_OP", "BUILD_STRING", "FORMAT_VALUE", "FORMAT_SIMPLE", "FORMAT_WITH_SPEC"})
 _LIBRARIES: Final = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
@@ -92,7 +93,8 @@ def _computes_names(code: types.CodeType) -> bool:
         if instruction.opname == "MATCH_CLASS":
             return True
         if instruction.argval == "getattr" and instruction.opname.startswith("LOAD_"):
-            arguments = itertools.takewhile(lambda each: not each.opname.startswith("CALL"), instructions[index:])
-            if not any(each.opname == "LOAD_CONST" and isinstance(each.argval, str) for each in arguments):
+            arguments = [*itertools.takewhile(lambda each: not each.opname.startswith("CALL"), instructions[index:])]
+            written = any(each.opname == "LOAD_CONST" and isinstance(each.argval, str) for each in arguments)
+            if not written or any(each.opname in _COMPOSING for each in arguments):
                 return True
     return any(_computes_names(item) for item in code.co_consts if isinstance(item, types.CodeType))

@@ -76,7 +76,7 @@ class Seen:
         if type(value) is not self.kind or (self.ref is not None and self.ref() is not value):
             return False
         keys, items = _parts_of(value, self.names)
-        return bool(keys == self.keys) and all(map(Seen.is_same, self.parts, items))
+        return bool(keys == self.keys) and all(part.is_same(item) for part, item in zip(self.parts, items, strict=True))
 
     def key(self) -> Hashable:
         """What programs are filed under: static values by value, all else by identity."""

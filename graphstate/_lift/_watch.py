@@ -163,7 +163,7 @@ class Watch:
         for reference, seen in self._seen:
             holder, key = reference.holder, reference.key
             is_weak = seen.ref is not None
-            if seen.parts is not None:
+            if seen.parts is not None or type(seen) is not Seen:
                 self._others.append((reference, seen))
             elif key is None:
                 (self._weak_cells if is_weak else self._cells).append((holder, seen.ref if is_weak else seen.value))

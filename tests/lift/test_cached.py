@@ -255,6 +255,39 @@ def test_what_the_function_does_not_name_may_change():
     assert trainer.runs == 2
 
 
+class Config:
+    """A plain object, as a Node's static attribute."""
+
+    def __init__(self):
+        self.factor = 2.0
+
+
+@pytest.mark.parametrize("kind", ["attribute", "partial", "function"])
+def test_a_plain_object_of_a_node_is_met_twice(kind):
+    """Through the graph, and through the closure of the class that put it there."""
+    config = Config()
+    holders = {"attribute": config, "partial": functools.partial(Leaf, config), "function": lambda: config}
+
+    class Model(gs.Node):
+        def __init__(self):
+            self.holder, self.config = holders[kind], config
+
+    model, runs = Model(), []
+
+    @gs.jit
+    def call(model, x):
+        runs.append(x)
+        if len(runs) > 5:
+            raise AssertionError("traced again and again")
+        return model.config.factor * x
+
+    assert [call(model, 1.0), call(model, 1.0)] == [2.0, 2.0]
+    assert len(runs) == 1
+    config.factor = 5.0
+    assert [call(model, 1.0), call(model, 1.0)] == [5.0, 5.0]
+    assert len(runs) == 2
+
+
 # Aliasing
 
 
