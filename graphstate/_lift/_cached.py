@@ -20,10 +20,11 @@ import jax
 from graphstate import environ
 from graphstate._compat import EVAL, current_trace
 from graphstate._trace import Cell, commit, commit_arrays, local, outer_value, pack, unpack
+from graphstate.errors import TraceContextError
 from graphstate.random import RandomState
 from graphstate.random._stream import exclusive
 
-from ._arguments import Arguments, Joint, Shape, make_shape
+from ._arguments import Arguments, Joint, Shape, function_name, make_shape
 from ._boundary import arrive
 from ._capture import read_source
 from ._entry import Again, Entry, Gone, Note, Raced, RunEagerly, calling
@@ -37,6 +38,7 @@ __all__ = ["CachedFunction"]
 _tree_flatten: Final = jax.tree_util.default_registry.flatten
 _LIMIT: Final = 1024
 _RACES: Final = 100
+_ATTEMPTS: Final = 100
 
 
 class _Match:
@@ -228,7 +230,7 @@ class CachedFunction(Lifted):
             self._filed(match.key, match.entry.watch_key).append(match.entry)
 
     def _run(self, match: _Match, watch: Watch, statics: Any, leaves: list[Any], plans: list[Plan]) -> Any:
-        races = 0
+        attempts = races = 0
         while True:
             entry = self._entry_of(match, watch, statics, plans)
             try:
@@ -236,7 +238,9 @@ class CachedFunction(Lifted):
                     return _call(entry, match, leaves, plans)
                 return _call_in_trace(entry, match, leaves, plans)
             except Again:
-                continue
+                attempts += 1
+                if attempts == _ATTEMPTS:
+                    raise _unsettled(self.function) from None
             except Raced as race:
                 races += 1
                 if races == _RACES:
@@ -281,6 +285,14 @@ def _call(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan]) -> 
     if written or closed:
         commit_arrays([targets[number] for number in note.departure.written] + closed, written + outer)
     return results
+
+
+def _unsettled(function: Any) -> TraceContextError:
+    return TraceContextError(
+        f"`{function_name(function)}` was traced {_ATTEMPTS} times in one call, and each time what it depends on "
+        "had changed meanwhile: something that it refers to is replaced at each look. Pass that as an argument. "
+        "Nothing was changed."
+    )
 
 
 def _are_same(now: list[Any], before: tuple[Any, ...]) -> bool:

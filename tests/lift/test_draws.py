@@ -7,7 +7,8 @@ import pytest
 
 import graphstate as gs
 from graphstate import random
-from graphstate._lift._entry import Raced
+from graphstate._lift import _cached
+from graphstate._lift._entry import Again, Raced
 from graphstate.errors import TraceContextError
 
 
@@ -47,3 +48,14 @@ def test_a_program_that_always_loses_the_race_says_why():
         TraceContextError, match=r"drawn from a RandomState.*: a callback of the function, or other threads"
     ):
         raise Raced(random.RandomState(0)).error()
+
+
+def test_a_call_that_never_settles_says_why(monkeypatch):
+    def again(*_):
+        raise Again
+
+    monkeypatch.setattr(_cached, "_call", again)
+    with pytest.raises(
+        TraceContextError, match="was traced 100 times in one call, and each time what"
+    ):
+        gs.jit(lambda x: x)(1.0)
