@@ -55,7 +55,5 @@ def test_a_call_that_never_settles_says_why(monkeypatch):
         raise Again
 
     monkeypatch.setattr(_cached, "_call", again)
-    with pytest.raises(
-        TraceContextError, match="was traced 100 times in one call, and each time what"
-    ):
+    with pytest.raises(TraceContextError, match="was traced 100 times in one call, and each time what"):
         gs.jit(lambda x: x)(1.0)
