@@ -9,6 +9,7 @@
     │   └── BatchAxisError                  a value that depends on the lane reached a State that is not mapped
     ├── StateTypeError (TypeError)          a value that no State can hold, an argument that no transform takes
     ├── CarryError (TypeError)              a carry changes its type from one step to the next
+    ├── BranchError (TypeError)             the branches of a choice return different things
     └── TraceContextError (RuntimeError)    a State or Node is used where its trace does not reach
 
     StaleReadWarning (UserWarning)          a program that plain JAX caches has read the value of a State
@@ -22,6 +23,7 @@ __all__ = [
     "AliasError",
     "AxisError",
     "BatchAxisError",
+    "BranchError",
     "CarryError",
     "FilterError",
     "GraphStateError",
@@ -94,6 +96,10 @@ class StateTypeError(GraphStateError, TypeError):
 
 class CarryError(GraphStateError, TypeError):
     """A carry has another structure, shape or dtype after a step than before it."""
+
+
+class BranchError(GraphStateError, TypeError):
+    """The branches of a choice return, or leave in a State, values of different structures, shapes or dtypes."""
 
 
 class TraceContextError(GraphStateError, RuntimeError):

@@ -11,7 +11,7 @@ from graphstate.errors import StateTypeError
 from ._arguments import function_name
 from ._watch import Ignored, Watch
 
-__all__ = ["Lifted"]
+__all__ = ["Lifted", "watched"]
 
 
 class Lifted:
@@ -19,13 +19,16 @@ class Lifted:
 
     Attributes:
         transform: the name of the transform, for messages.
-        function: the user's function.
+        function: the user's function; of several the one that gives its name and the names of the arguments.
+        functions: the user's functions.
         changed_by_itself: what the function was seen to change while it was traced: no dependency of it.
     """
 
     transform = "transform"
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], transform: str | None = None) -> None:
+        if transform is not None:
+            self.transform = transform
         if not callable(function):
             raise StateTypeError(
                 f"`{self.transform}` transforms a function, but it was given {str(function)[:60]!r} of type "
@@ -33,6 +36,7 @@ class Lifted:
                 f"`@graphstate.{self.transform}(...)`, with the parameters by name."
             )
         self.function = function
+        self.functions: tuple[Callable[..., Any], ...] = (function,)
         updated = functools.WRAPPER_UPDATES if isinstance(function, types.FunctionType) else ()
         functools.update_wrapper(self, function, updated=updated)
         self._born_in_trace = current_home() is not None
@@ -53,11 +57,16 @@ class Lifted:
         """What the function depends on besides its arguments, as it is now."""
         watch = self._watch
         if watch is None or not watch.is_current():
-            watch = self._watch = Watch([self.function], self.changed_by_itself)
+            watch = self._watch = Watch(list(self.functions), self.changed_by_itself)
         frame = current_frame()
         if frame is not None and not self._born_in_trace:
             note_watch(frame, watch)
         return watch
+
+
+def watched(function: Callable[..., Any], transform: str) -> Watch:
+    """What a function depends on that is handed to a transform on each call, as to `scan` or `cond`."""
+    return Lifted(function, transform).watch()
 
 
 def note_watch(frame: Frame | None, watch: Watch) -> None:

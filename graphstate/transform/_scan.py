@@ -51,7 +51,7 @@ def scan(
     """
     run = functools.partial(_scan, length=length, reverse=reverse, unroll=unroll)
     if is_eager():
-        return reused(f, (length, reverse, unroll), run, "scan")(init, xs)  # type: ignore[no-any-return]
+        return reused((f,), (length, reverse, unroll), run, "scan")(init, xs)  # type: ignore[no-any-return]
     return run(f, init, xs)
 
 
@@ -95,7 +95,7 @@ def for_loop(
     """
     run = functools.partial(_for_loop, length=length, reverse=reverse, unroll=unroll)
     if is_eager():
-        return reused(f, (length, reverse, unroll), run, "for_loop")(*xs)
+        return reused((f,), (length, reverse, unroll), run, "for_loop")(*xs)
     return run(f, *xs)
 
 

@@ -1,0 +1,103 @@
+"""`cond` and `switch`: one of several functions, chosen by a value."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jax import lax
+
+from graphstate._lift._branches import BranchCall
+from graphstate._lift._reuse import is_eager, reused
+from graphstate.errors import BranchError
+
+__all__ = ["cond", "switch"]
+
+
+def cond(
+    pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], /, *operands: Any, **kwargs: Any
+) -> Any:
+    """Calls `true_fun` where `pred` is true, else `false_fun`, as `jax.lax.cond` does.
+
+    Both functions are traced. They may write different States: one that is written by the function that was not chosen
+    keeps its value. A random stream advances only if the chosen function draws from it.
+
+    Args:
+        pred: a scalar: bool[], or a number that is true unless it is zero.
+        true_fun: takes the operands.
+        false_fun: takes the operands.
+        *operands: pytrees of Nodes, States and arrays.
+        **kwargs: the same by name.
+
+    Returns:
+        The result of the function that was chosen. A Node in it is the same in both, or new in both.
+
+    Raises:
+        BranchError: the results, or the values of one State, differ in structure, shape or dtype.
+        StructureError: a function changes the structure of a Node, or new Nodes differ in it.
+
+    Example:
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> hits, misses = gs.State(0), gs.State(0)
+        >>> def hit():
+        ...     hits.value += 1
+        >>> def miss():
+        ...     misses.value += 1
+        >>> for x in (0.2, 0.7, 0.9):
+        ...     gs.cond(x > 0.5, hit, miss)
+        >>> int(hits.value), int(misses.value)
+        (2, 1)
+    """
+    if is_eager():
+        return reused((true_fun, false_fun), (), _cond, "cond")(*operands, _pred=pred, **kwargs)
+    return _cond(true_fun, false_fun, *operands, _pred=pred, **kwargs)
+
+
+def _cond(
+    true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any, _pred: Any, **kwargs: Any
+) -> Any:
+    def choose(branches: Sequence[Callable[..., Any]], operand: Any) -> Any:
+        return lax.cond(_pred, *branches, operand)
+
+    return BranchCall((true_fun, false_fun), operands, kwargs, "cond").run(choose)
+
+
+def switch(index: Any, branches: Sequence[Callable[..., Any]], /, *operands: Any, **kwargs: Any) -> Any:
+    """Calls one of several functions, as `jax.lax.switch` does.
+
+    All functions are traced. They may write different States, as in `cond`.
+
+    Args:
+        index: which function, int[]; a number out of range is moved to the nearest in it.
+        branches: the functions, each of which takes the operands.
+        *operands: pytrees of Nodes, States and arrays.
+        **kwargs: the same by name.
+
+    Returns:
+        The result of the function that was chosen. A Node in it is the same in all, or new in all.
+
+    Raises:
+        BranchError: there are no branches; or the results, or the values of one State, differ in structure, shape or
+            dtype.
+        StructureError: a function changes the structure of a Node, or new Nodes differ in it.
+
+    Example:
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> layers = [gs.nn.Linear(2, 3), gs.nn.Linear(2, 3)]
+        >>> gs.switch(1, layers, jnp.ones(2)).shape
+        (3,)
+    """
+    branches = tuple(branches)
+    if not branches:
+        raise BranchError("`switch` chooses among functions, but `branches` is empty. Give it one at least.")
+    run = functools.partial(_switch, count=len(branches))
+    if is_eager():
+        return reused(branches, (), run, "switch")(*operands, _index=index, **kwargs)
+    return run(*branches, *operands, _index=index, **kwargs)
+
+
+def _switch(*branches_and_operands: Any, count: int, _index: Any, **kwargs: Any) -> Any:
+    def choose(branches: Sequence[Callable[..., Any]], operand: Any) -> Any:
+        return lax.switch(_index, branches, operand)
+
+    branches, operands = branches_and_operands[:count], branches_and_operands[count:]
+    return BranchCall(branches, operands, kwargs, "switch").run(choose)

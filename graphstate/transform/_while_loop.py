@@ -1,0 +1,147 @@
+"""`while_loop` and `fori_loop`: loops whose number of steps a value decides."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from graphstate._lift._carry import common_type, convert
+from graphstate._lift._lifted import watched
+from graphstate._lift._loop import LoopCall
+from graphstate._lift._reuse import is_eager, reused
+from graphstate._lift._while import WhileCall
+from graphstate.errors import StateTypeError
+
+__all__ = ["fori_loop", "while_loop"]
+
+
+def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any) -> Any:
+    """Calls `body_fun` as long as `cond_fun` is true, as `jax.lax.while_loop` does.
+
+    States that the body writes are carried from step to step, and the condition sees them. A Node in the carry comes
+    back as the same Node. Every step draws afresh. As in JAX, such a loop has no gradient in reverse mode.
+
+    Args:
+        cond_fun: takes the carry, and returns a bool[]; it writes no State and draws nothing.
+        body_fun: takes the carry, and returns the next.
+        init_val: the carry before the first step: a pytree of Nodes, States and arrays.
+
+    Returns:
+        The last carry.
+
+    Raises:
+        CarryError: the carry, or a State that is written, changes its structure, shape or dtype.
+        StructureError: the structure of a Node is changed inside.
+        StateTypeError: the condition is no boolean scalar.
+        TraceContextError: the condition writes a State.
+
+    Example:
+        >>> import graphstate as gs
+        >>> steps = gs.State(0)
+        >>> def halve(x):
+        ...     steps.value += 1
+        ...     return x / 2
+        >>> float(gs.while_loop(lambda x: x > 1, halve, 20.0)), int(steps.value)
+        (0.625, 5)
+    """
+    if is_eager():
+        return reused((body_fun, cond_fun), (), _while_loop, "while_loop")(init_val)
+    return _while_loop(body_fun, cond_fun, init_val)
+
+
+def _while_loop(body_fun: Callable[[Any], Any], cond_fun: Callable[[Any], Any], init_val: Any) -> Any:
+    return WhileCall(cond_fun, body_fun, init_val, "while_loop").run()
+
+
+def fori_loop(
+    lower: Any,
+    upper: Any,
+    body_fun: Callable[[Any, Any], Any],
+    init_val: Any,
+    *,
+    unroll: int | bool | None = None,
+) -> Any:
+    """Calls `body_fun` for each index from `lower` up to `upper`, as `jax.lax.fori_loop` does.
+
+    States that the body writes are carried from step to step, as in `scan`. Where both bounds are known when the loop
+    is traced it has a gradient in reverse mode; Python ints are part of the program, arrays are not.
+
+    Args:
+        lower: the first index, an integer.
+        upper: the index to stop before, an integer.
+        body_fun: takes (index, carry), and returns the next carry.
+        init_val: the carry before the first step: a pytree of Nodes, States and arrays.
+        unroll: as in `jax.lax.scan`; only where both bounds are known.
+
+    Returns:
+        The last carry.
+
+    Raises:
+        CarryError: the carry, or a State that is written, changes its structure, shape or dtype.
+        StructureError: the structure of a Node is changed inside.
+        StateTypeError: a bound is no integer scalar, or `unroll` is given and a bound is not known.
+
+    Example:
+        >>> import graphstate as gs
+        >>> gs.fori_loop(0, 5, lambda i, total: total + i, 0).item()
+        10
+    """
+    first, stop = _bound("lower", lower), _bound("upper", upper)
+    if not is_eager():
+        return _fori_loop(body_fun, first, stop, init_val, unroll=unroll)
+    if isinstance(first, int) and isinstance(stop, int):
+        run = functools.partial(_counted, lower=first, upper=stop, unroll=unroll)
+        return reused((body_fun,), (first, stop, unroll), run, "fori_loop")(None, init_val)
+    run = functools.partial(_fori_loop, unroll=unroll)
+    return reused((body_fun,), (unroll,), run, "fori_loop")(jnp.asarray(first), jnp.asarray(stop), init_val)
+
+
+def _bound(name: str, value: Any) -> Any:
+    """A bound, as an int if it is one of Python or NumPy."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, jax.Array | np.ndarray) and value.shape == () and jnp.issubdtype(value.dtype, jnp.integer):
+        return value
+    raise StateTypeError(
+        f"`{name}` of `fori_loop` is an integer, but it is {str(value)[:60]!r} of type {type(value).__name__}. "
+        "Convert it, as with `int(...)` or `.astype(int)`."
+    )
+
+
+def _fori_loop(body_fun: Callable[..., Any], lower: Any, upper: Any, init: Any, *, unroll: int | bool | None) -> Any:
+    if not isinstance(lower, jax.core.Tracer) and not isinstance(upper, jax.core.Tracer):
+        return _counted(body_fun, None, init, lower=int(lower), upper=int(upper), unroll=unroll)
+    if unroll is not None:
+        raise StateTypeError(
+            "`unroll` of `fori_loop` needs bounds that are known when the loop is traced, but one of them is an array "
+            "of the trace. Leave `unroll` out, or pass ints."
+        )
+    wanted = common_type([jax.typeof(lower), jax.typeof(upper)])
+    if wanted is None:
+        raise StateTypeError(
+            f"`lower` and `upper` of `fori_loop` have one integer type, but they are {jax.typeof(lower).str_short()} "
+            f"and {jax.typeof(upper).str_short()}. Convert one of them."
+        )
+    stop = convert(upper, wanted)
+
+    def step(carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        value, index = carry
+        return body_fun(index, value), index + 1
+
+    carry = init, convert(lower, wanted)
+    return WhileCall(lambda carry: carry[1] < stop, step, carry, "fori_loop", body_fun).run()[0]
+
+
+def _counted(
+    body_fun: Callable[..., Any], _: None, init: Any, *, lower: int, upper: int, unroll: int | bool | None
+) -> Any:
+    def step(carry: tuple[Any, Any], x: None) -> tuple[tuple[Any, Any], None]:
+        value, index = carry
+        return (body_fun(index, value), index + 1), None
+
+    loop = LoopCall(body_fun, step, (init, lower), None, watched(body_fun, "fori_loop"), "fori_loop")
+    (last, _), _ = loop.run(max(0, upper - lower), reverse=False, unroll=1 if unroll is None else unroll)
+    return last
