@@ -1,87 +1,15 @@
-"""`grad` and `value_and_grad`: derivatives by States and arrays."""
+"""`grad` and `value_and_grad`: derivatives of a scalar by States and arrays."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from graphstate._lift._arguments import function_name, gather, shown
-from graphstate._lift._gradient import Selection
-from graphstate._lift._lifted import Lifted
-from graphstate._lift._streams import Hold
-from graphstate._lift._traced import TracedCall
-from graphstate.errors import StateTypeError
+from graphstate._lift._derivative import SCALAR, Derivative, Wanted, derived
 from graphstate.filters import Filter
 from graphstate.graph import ParamState
 
-__all__ = ["GradFunction", "grad", "value_and_grad"]
-
-
-class GradFunction(Lifted):
-    """What `grad` and `value_and_grad` return."""
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        transform: str,
-        argnums: int | Sequence[int] | None,
-        wrt: Filter,
-        states: Any,
-        has_aux: bool,
-        options: dict[str, Any],
-    ) -> None:
-        self.transform = transform
-        super().__init__(function)
-        self._argnums = argnums
-        self._wrt = wrt
-        self._states = states
-        self._has_aux = has_aux
-        self._options = options
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Calls the function, and differentiates it there."""
-        with Hold() as hold:
-            return self._differentiate(args, kwargs, hold)
-
-    def _differentiate(self, args: tuple[Any, ...], kwargs: dict[str, Any], hold: Hold) -> Any:
-        arguments = gather(args, kwargs, self.transform, self.function)
-        call = TracedCall(self.function, arguments, self.watch(), self.transform, hold)
-        selection = Selection(self.function, arguments, self._argnums, self._wrt, self._states, self.transform)
-
-        def loss(values: list[Any]) -> tuple[Any, Any]:
-            targets, arrays = selection.place(values)
-            result, outputs = call.run(targets, arrays, lambda frame: selection.install(frame, values), self._check)
-            return (result[0] if self._has_aux else result), outputs
-
-        (_, outputs), gradients = jax.value_and_grad(loss, has_aux=True, **self._options)(selection.values)
-        result = call.finish(outputs)
-        return self._returned(result, selection.build(gradients))
-
-    def _check(self, result: Any) -> None:
-        loss = result
-        if self._has_aux:
-            if not isinstance(result, tuple) or len(result) != 2:
-                raise StateTypeError(
-                    f"With has_aux=True `{function_name(self.function)}` returns the pair (loss, aux), but it "
-                    f"returned {shown(result)}."
-                )
-            loss = result[0]
-        if not hasattr(loss, "shape") and not isinstance(loss, int | float | complex):
-            raise StateTypeError(
-                f"`{self.transform}` differentiates a scalar, but `{function_name(self.function)}` returned "
-                f"{shown(loss)}. Return the loss alone, or (loss, aux) with has_aux=True."
-            )
-        if jnp.ndim(loss) != 0:
-            raise StateTypeError(
-                f"`{self.transform}` differentiates a scalar, but `{function_name(self.function)}` returned an array "
-                f"of shape {jnp.shape(loss)}. Reduce it (`jnp.mean`), or map the gradient over examples with `vmap`."
-            )
-
-    def _returned(self, result: Any, gradient: Any) -> Any:
-        if self.transform == "value_and_grad":
-            return result, gradient
-        return (gradient, result[1]) if self._has_aux else gradient
+__all__ = ["grad", "value_and_grad"]
 
 
 def grad(
@@ -93,6 +21,7 @@ def grad(
     states: Any = None,
     has_aux: bool = False,
     holomorphic: bool = False,
+    allow_int: bool = False,
 ) -> Any:
     """The gradient of a function that returns a scalar.
 
@@ -108,6 +37,7 @@ def grad(
             `model.states(gs.ParamState)` that is a GraphState with its paths.
         has_aux: whether the function returns (loss, aux).
         holomorphic: as in `jax.grad`.
+        allow_int: as in `jax.grad`: integers may be differentiated too, and their gradients have dtype float0.
 
     Returns:
         The function that returns the gradient, or (gradient, aux). With `states` and `argnums` the gradient is the pair
@@ -133,10 +63,14 @@ def grad(
         (5, 2, 1)
     """
 
-    def transform(function: Callable[..., Any]) -> GradFunction:
-        return GradFunction(function, "grad", argnums, wrt, states, has_aux, {"holomorphic": holomorphic})
+    def differentiate(call: Derivative) -> Any:
+        gradients, leaving = jax.grad(call.scalar, has_aux=True, holomorphic=holomorphic, allow_int=allow_int)(
+            call.values
+        )
+        return call.answer(leaving, call.form.build(gradients))
 
-    return transform if function is None else transform(function)
+    wanted = Wanted(argnums, wrt, states, allow_int)
+    return derived(function, "grad", differentiate, wanted, SCALAR, has_aux)
 
 
 def value_and_grad(
@@ -148,6 +82,7 @@ def value_and_grad(
     states: Any = None,
     has_aux: bool = False,
     holomorphic: bool = False,
+    allow_int: bool = False,
 ) -> Any:
     """The value of a function that returns a scalar, and its gradient.
 
@@ -158,6 +93,7 @@ def value_and_grad(
         states: as in `grad`.
         has_aux: as in `grad`.
         holomorphic: as in `grad`.
+        allow_int: as in `grad`.
 
     Returns:
         The function that returns (loss, gradient), or ((loss, aux), gradient).
@@ -175,7 +111,11 @@ def value_and_grad(
         (12.0, 4.0)
     """
 
-    def transform(function: Callable[..., Any]) -> GradFunction:
-        return GradFunction(function, "value_and_grad", argnums, wrt, states, has_aux, {"holomorphic": holomorphic})
+    def differentiate(call: Derivative) -> Any:
+        gradients, leaving = jax.grad(call.scalar, has_aux=True, holomorphic=holomorphic, allow_int=allow_int)(
+            call.values
+        )
+        return call.finish(leaving), call.form.build(gradients)
 
-    return transform if function is None else transform(function)
+    wanted = Wanted(argnums, wrt, states, allow_int)
+    return derived(function, "value_and_grad", differentiate, wanted, SCALAR, has_aux)

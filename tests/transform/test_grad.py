@@ -427,3 +427,9 @@ def test_a_closed_over_node_keeps_its_structure():
     with pytest.raises(TraceContextError, match=r"`affine.items`, part of a Node .* was changed in place"):
         gs.grad(change_list)(1.0)
     assert affine.items == []
+
+
+def test_a_state_of_the_closure_that_came_in_as_an_argument_is_the_same_state():
+    state = gs.ParamState(3.0)
+    derivative = gs.jit(lambda inside: gs.grad(lambda x: x * state.value, 0, states=state)(2.0))
+    assert derivative(state) == (2.0, 3.0)
