@@ -1,13 +1,16 @@
 """Lane axes: which axis of each argument, State and result is the one that a map runs over."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 from jax.api_util import flatten_axes
+from jax.sharding import PartitionSpec
 
 from graphstate.errors import AliasError, AxisError, some_of
+from graphstate.filters import Filter
 from graphstate.graph._axes import StateAxes
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._layout import record_of
@@ -17,10 +20,73 @@ from graphstate.graph._state import State
 from ._arguments import Arguments, argument_names, function_name
 from ._plan import Plan
 
-__all__ = ["Axis", "argument_axes", "axis_of_leaf", "check_axis", "lane_count", "result_axes", "target_axes"]
+__all__ = [
+    "LANES",
+    "Axis",
+    "Terms",
+    "argument_axes",
+    "as_state_axes",
+    "axis_of_leaf",
+    "check_axis",
+    "lane_count",
+    "result_axes",
+    "slice_type",
+    "spread",
+    "target_axes",
+]
 
-Axis: TypeAlias = int | None
-Spec: TypeAlias = int | StateAxes | None
+Axis: TypeAlias = Any
+"""What a State or array has to be mapped: an int, or a PartitionSpec of `shard_map`; None if it is not mapped."""
+
+Spec: TypeAlias = Any
+"""What stands for an object in a prefix tree: an axis, or the `StateAxes` that choose one for each State."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The words of a transform that maps.
+
+    Attributes:
+        axis: what a State has one of.
+        mapped: what a State with an axis is.
+        lane: what runs the function once.
+        slice: what a lane sees of a mapped State.
+        value: what may stand in a prefix tree.
+        in_axes: the parameter for arguments.
+        out_axes: the parameter for results.
+        state_in_axes: the parameter for States of the closure.
+        placed: says what a State with this axis is.
+        choose: the axis of a State by `StateAxes`, from its paths and its record.
+    """
+
+    axis: str
+    mapped: str
+    lane: str
+    slice: str
+    value: str
+    in_axes: str
+    out_axes: str
+    state_in_axes: str
+    placed: Callable[[Axis], str]
+    choose: Callable[[StateAxes, Sequence[Path], Any], Axis]
+
+
+def _placed(axis: Axis) -> str:
+    return "unmapped (None)" if axis is None else f"mapped at axis {axis}"
+
+
+LANES = Terms(
+    axis="axis",
+    mapped="mapped",
+    lane="lane",
+    slice="slice",
+    value="an int or None",
+    in_axes="in_axes",
+    out_axes="out_axes",
+    state_in_axes="state_in_axes",
+    placed=_placed,
+    choose=StateAxes.axis,
+)
 
 
 def argument_axes(in_axes: Any, arguments: Arguments, function: Callable[..., Any]) -> list[Spec]:
@@ -39,7 +105,7 @@ def argument_axes(in_axes: Any, arguments: Arguments, function: Callable[..., An
             f"`{function_name(function)}`, but it has {len(in_axes)}: {in_axes!r}. Keyword arguments need none: they "
             "are mapped over axis 0."
         )
-    return _spread(arguments.shape.treedef, (in_axes, 0), "in_axes", in_axes)
+    return _checked(spread(arguments.shape.treedef, (in_axes, 0), "in_axes", in_axes, _LEAVES), "in_axes")
 
 
 def result_axes(out_axes: Any, treedef: Any) -> list[Spec]:
@@ -48,20 +114,39 @@ def result_axes(out_axes: Any, treedef: Any) -> list[Spec]:
     Raises:
         AxisError: `out_axes` does not fit the result.
     """
-    return _spread(treedef, tuple(out_axes) if isinstance(out_axes, list) else out_axes, "out_axes", out_axes)
+    prefix = tuple(out_axes) if isinstance(out_axes, list) else out_axes
+    return _checked(spread(treedef, prefix, "out_axes", out_axes, _LEAVES), "out_axes")
 
 
-def _spread(treedef: Any, prefix: Any, name: str, given: Any) -> list[Spec]:
+_LEAVES = "ints, None and StateAxes"
+
+
+def spread(treedef: Any, prefix: Any, name: str, given: Any, kinds: str) -> list[Spec]:
+    """The leaf of a prefix tree that stands for each leaf of a tree.
+
+    Args:
+        treedef: the structure of the tree: of `(args, kwargs)`, where `name` begins with "in".
+        prefix: the prefix tree.
+        name: what messages call it.
+        given: what it was made of.
+        kinds: what its leaves may be.
+
+    Raises:
+        AxisError: it is no prefix of the tree.
+    """
     try:
-        found = flatten_axes(name, treedef, prefix)
+        return list(flatten_axes(name, treedef, prefix))
     except ValueError:
         marks = jax.tree.unflatten(treedef, ["*"] * treedef.num_leaves)
-        shape = marks[0] if name == "in_axes" else marks
+        is_input = name.startswith("in")
+        shape = marks[0] if is_input else marks
         raise AxisError(
-            f"`{name}` must be a prefix of the {'arguments' if name == 'in_axes' else 'result'} (ints, None and "
-            f"StateAxes, where these have leaves or subtrees), but it is {given!r}, and they are {shape!r}. A Node is "
-            "one leaf."
+            f"`{name}` must be a prefix of the {'arguments' if is_input else 'result'} ({kinds}, where these have "
+            f"leaves or subtrees), but it is {given!r}, and they are {shape!r}. A Node is one leaf."
         ) from None
+
+
+def _checked(found: list[Spec], name: str) -> list[Spec]:
     for axis in found:
         if (
             axis is not None
@@ -73,18 +158,34 @@ def _spread(treedef: Any, prefix: Any, name: str, given: Any) -> list[Spec]:
                 f"{type(axis).__name__}. "
                 "To choose by filter write `StateAxes({filter: axis, ...: None})`."
             )
-    return list(found)
+    return found
 
 
-def axis_of_leaf(spec: Spec, graphdef: GraphDef, place: int, leaf: Any) -> dict[Path, Axis]:
+def as_state_axes(axes: Mapping[Filter, int | None] | StateAxes | Filter) -> StateAxes:
+    """The axes of closed-over States: one filter alone means axis 0, None maps none.
+
+    Raises:
+        AxisError: an axis is no int.
+    """
+    if axes is None:
+        return StateAxes({})
+    if not isinstance(axes, StateAxes):
+        axes = StateAxes(axes if isinstance(axes, Mapping) else {axes: 0})
+    for axis in axes.axes():
+        if isinstance(axis, PartitionSpec):
+            raise AxisError(f"A lane axis is an int or None, but one is {axis!r}, which is for `shard_map`.")
+    return axes
+
+
+def axis_of_leaf(spec: Spec, graphdef: GraphDef, place: int, leaf: Any, terms: Terms) -> dict[Path, Axis]:
     """The axis of one State or array by each of its paths in the graph of one object."""
     if not isinstance(spec, StateAxes):
         return {graphdef.path(place): spec}
     record = record_of(graphdef.heads[place], leaf)  # type: ignore[arg-type]
-    return {path: spec.axis((path,), record) for path in graphdef.paths(place)}
+    return {path: terms.choose(spec, (path,), record) for path in graphdef.paths(place)}
 
 
-def target_axes(arguments: Arguments, specs: Sequence[Spec], function: Callable[..., Any]) -> list[Axis]:
+def target_axes(arguments: Arguments, specs: Sequence[Spec], function: Callable[..., Any], terms: Terms) -> list[Axis]:
     """The axis of each of `arguments.targets`.
 
     Raises:
@@ -93,10 +194,10 @@ def target_axes(arguments: Arguments, specs: Sequence[Spec], function: Callable[
     names = argument_names(arguments.shape.treedef, function)
     found: dict[Any, tuple[str, Axis]] = {}
     for root, plan, spot in zip(arguments.roots, arguments.plans, arguments.shape.spots, strict=True):
-        for key, (name, axis) in _axes_of_plan(root, plan, specs[spot], names[spot]).items():
+        for key, (name, axis) in _axes_of_plan(root, plan, specs[spot], names[spot], terms).items():
             known = found.setdefault(key, (name, axis))
             if known[1] != axis:
-                raise _two_axes(known, (name, axis))
+                raise _two_axes(known, (name, axis), terms)
     axes = []
     picks = arguments.joint.picks
     for root, plan, pick in zip(arguments.roots, arguments.plans, picks, strict=True):
@@ -105,15 +206,15 @@ def target_axes(arguments: Arguments, specs: Sequence[Spec], function: Callable[
     return axes
 
 
-def _axes_of_plan(root: Any, plan: Plan, spec: Spec, name: str) -> dict[Any, tuple[str, Axis]]:
+def _axes_of_plan(root: Any, plan: Plan, spec: Spec, name: str, terms: Terms) -> dict[Any, tuple[str, Axis]]:
     found: dict[Any, tuple[str, Axis]] = {}
     graphdef = plan.graphdef
     for key, place, leaf in zip(_leaf_keys(root, plan), graphdef.leaves, plan.leaves, strict=True):
-        for path, axis in axis_of_leaf(spec, graphdef, place, leaf).items():
+        for path, axis in axis_of_leaf(spec, graphdef, place, leaf, terms).items():
             label = f"{name}.{shorten_path(path)}" if path else name
             known = found.setdefault(key, (label, axis))
             if known[1] != axis:
-                raise _two_axes(known, (label, axis))
+                raise _two_axes(known, (label, axis), terms)
     return found
 
 
@@ -127,15 +228,12 @@ def _leaf_keys(root: Any, plan: Plan) -> list[Any]:
     return keys
 
 
-def _two_axes(first: tuple[str, Axis], second: tuple[str, Axis]) -> AliasError:
+def _two_axes(first: tuple[str, Axis], second: tuple[str, Axis], terms: Terms) -> AliasError:
     return AliasError(
-        f"A State has one axis, but `{first[0]}` and `{second[0]}` are the same State, and the first is mapped at "
-        f"{_say(first[1])}, the second at {_say(second[1])}. Give both the same axis, or clone one of them."
+        f"A State has one {terms.axis}, but `{first[0]}` and `{second[0]}` are the same State, and the first is "
+        f"{terms.placed(first[1])}, the second {terms.placed(second[1])}. Give both the same {terms.axis}, or clone "
+        "one of them."
     )
-
-
-def _say(axis: Axis) -> str:
-    return "no axis (None)" if axis is None else f"axis {axis}"
 
 
 def check_axis(name: str, value: Any, axis: int) -> int:
@@ -161,10 +259,34 @@ def check_axis(name: str, value: Any, axis: int) -> int:
     return sizes.pop() if sizes else -1
 
 
+def slice_type(leaf: Any) -> Any:
+    """The type of a slice along axis 0 of an array; inside of `shard_map` also what it varies over."""
+    if np.shape(leaf)[0] == 0:
+        return jax.ShapeDtypeStruct(np.shape(leaf)[1:], jax.typeof(leaf).dtype)
+    return jax.eval_shape(lambda leaf: jax.lax.index_in_dim(leaf, 0, keepdims=False), leaf)
+
+
+_ANY_AXIS = (
+    "no argument and no State has an axis. Give `in_axes` an axis, map closed-over States with `state_in_axes`, or say "
+    "how many lanes with `axis_size`."
+)
+
+
 def lane_count(
-    mapped: Sequence[tuple[str, Any, int]], axis_size: int | None, transform: str, size_name: str = "axis_size"
+    mapped: Sequence[tuple[str, Any, int]],
+    axis_size: int | None,
+    transform: str,
+    size_name: str = "axis_size",
+    nothing: str = _ANY_AXIS,
 ) -> int:
     """The one number of lanes of all mapped values.
+
+    Args:
+        mapped: name, value and axis of each.
+        axis_size: the number that was given.
+        transform: what messages call the transform.
+        size_name: what they call the number that was given.
+        nothing: what they say where nothing is mapped.
 
     Raises:
         AxisError: sizes differ, or nothing is mapped and no `axis_size` is given.
@@ -179,11 +301,7 @@ def lane_count(
     if len(sizes) == 1:
         return next(iter(sizes))
     if not sizes:
-        raise AxisError(
-            f"`{transform}` needs something to map over, but no argument and no State has an axis. "
-            "Give `in_axes` an axis, map closed-over States with `state_in_axes`, or say how many lanes with "
-            "`axis_size`."
-        )
+        raise AxisError(f"`{transform}` needs something to map over, but {nothing}")
     lines = [line for size in sorted(sizes) for line in sizes[size][:2]]
     raise AxisError(
         f"`{transform}` maps over one number of lanes, but it was given {len(sizes)} different "

@@ -1,28 +1,41 @@
 """One call of a mapped function: what goes into the lanes, and what comes out of them.
 
-The lanes run once, in one call of the mapping function. What depends on the lane, or was declared to have an axis,
-leaves through the mapping function, stacked at axis 0; a value that is the same in all lanes is taken as it is.
+The user's function runs once, for all lanes. `LaneCall` has what is common to the transforms that map: which axis each
+State has, what a lane may write, what its writes and results mean outside. How the lanes are run is what differs:
+at once (`MapCall`), one batch after another (`_sequence`), or on the devices of a mesh (`_shards`).
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from graphstate._trace import MISSING, Cell, Slot, commit, describe, kind_and_place, outer_value, pack, peek, unpack
-from graphstate.errors import AliasError, AxisError, BatchAxisError
+from graphstate._trace import (
+    MISSING,
+    Cell,
+    Slot,
+    commit,
+    current_frame,
+    describe,
+    kind_and_place,
+    outer_value,
+    pack,
+    peek,
+    unpack,
+)
+from graphstate.errors import AliasError, AxisError
 from graphstate.graph._axes import StateAxes
-from graphstate.graph._flatten import flatten, state_head_of
-from graphstate.graph._graphdef import GraphDef
+from graphstate.graph._flatten import state_head_of
 from graphstate.graph._layout import record_of
-from graphstate.graph._path import shorten_path, show_path
+from graphstate.graph._path import show_path
 from graphstate.graph._state import State
 
 from ._arguments import Arguments, argument_names, target_names
-from ._axes import Axis, Spec, argument_axes, lane_count, result_axes, target_axes
+from ._axes import LANES, Axis, Spec, Terms, argument_axes, lane_count, result_axes, target_axes
 from ._boundary import (
     Departure,
     FromArgument,
@@ -35,11 +48,12 @@ from ._boundary import (
     leave,
 )
 from ._lanes import LaneFrame, is_stream
+from ._owners import Owners, check_outside
 from ._streams import Hold
 from ._traced import name_cells
 from ._watch import Watch
 
-__all__ = ["MapCall", "MapOptions"]
+__all__ = ["Exit", "LaneCall", "Leaver", "MapCall", "MapOptions"]
 
 
 class MapOptions(NamedTuple):
@@ -47,24 +61,31 @@ class MapOptions(NamedTuple):
 
     in_axes: Any
     out_axes: Any
-    axis_name: Any
-    axis_size: int | None
     state_in_axes: StateAxes
     state_out_axes: StateAxes
     rng: str
-    mapping: Callable[..., Any]
     transform: str
+    axis_name: Any = None
+    axis_size: int | None = None
+    mapping: Callable[..., Any] = jax.vmap
 
 
-class _Stacked(NamedTuple):
-    """A value that leaves through the mapping function: its number there, and its axis outside.
+class Exit(NamedTuple):
+    """A value that leaves through the transform of JAX: its number there, and its axis outside.
 
-    Where the axis is None, the value is the same in all lanes, but belongs to a trace that the mapping function began.
+    Where the axis is None, the value is the same in all lanes, but belongs to a trace that the transform began.
     """
 
     number: int
-    axis: int | None
+    axis: Axis
     name: Callable[[], str]
+
+
+class Leaver(NamedTuple):
+    """What an `Exit` is for: the value in the lanes, and its axis outside."""
+
+    value: Any
+    axis: Axis
 
 
 class _Kept(NamedTuple):
@@ -73,8 +94,18 @@ class _Kept(NamedTuple):
     value: Any
 
 
-class MapCall:
-    """One call of a mapped function."""
+class LaneCall:
+    """One call of a function that runs in lanes.
+
+    Attributes:
+        terms: the words of the transform.
+        specs: what the prefix tree of axes has for each leaf of the arguments.
+        axes: the axis of each of the arguments' States and arrays.
+        closed: the States of the closure that are mapped, each with its value and its axis.
+        leavers: what leaves through the transform of JAX.
+    """
+
+    terms: Terms = LANES
 
     def __init__(
         self, function: Callable[..., Any], options: MapOptions, arguments: Arguments, watch: Watch, hold: Hold
@@ -83,62 +114,91 @@ class MapCall:
         self.options = options
         self.arguments = arguments
         self.watch = watch
-        self.specs = argument_axes(options.in_axes, arguments, function)
+        self.specs = self.argument_specs()
         self.hold = hold
         hold.take_for(arguments.targets)
         self.values = arguments.held()
         self.axes = [
             None if is_stream(target, value) else axis
             for target, value, axis in zip(
-                arguments.targets, self.values, target_axes(arguments, self.specs, function), strict=True
+                arguments.targets,
+                self.values,
+                target_axes(arguments, self.specs, function, self.terms),
+                strict=True,
             )
         ]
+        self._reached = _as_seen_here(watch)
         self.closed = self._closed_over()
-        self.stacked: list[Any] = []
+        self.leavers: list[Leaver] = []
 
     def run(self) -> Any:
         """Calls the function in all lanes, and writes back what they wrote."""
+        entering = self.entering()
+        lanes = self.count_lanes(entering)
+        frame = self.make_frame(lanes)
+        inputs, axes, self._structures = _flatten_entering(entering)
+        return self._arrive(frame, self.launch(frame, inputs, axes, lanes))
+
+    # What differs between transforms
+
+    def argument_specs(self) -> list[Spec]:
+        """The axes of each leaf of the arguments."""
+        return argument_axes(self.options.in_axes, self.arguments, self.function)
+
+    def result_specs(self, treedef: Any) -> list[Spec]:
+        """The axes of each leaf of the result."""
+        return result_axes(self.options.out_axes, treedef)
+
+    def enters(self, axis: Axis) -> bool:
+        """Whether what has this axis enters through the transform of JAX, or else as a value of the caller's trace."""
+        return axis is not None
+
+    def count_lanes(self, entering: Sequence[tuple[str, Any, Axis]]) -> int:
+        """The number of lanes."""
+        return lane_count(entering, self.options.axis_size, self.options.transform)
+
+    def make_frame(self, lanes: int) -> LaneFrame:
+        """The frame that the lanes run in."""
         options = self.options
-        mapped = self._mapped()
-        lanes = lane_count(mapped, options.axis_size, options.transform)
-        frame = LaneFrame(self.hold, lanes, options.axis_name, options.rng, self._in_axis)
-        flat, axes, self._structures = _flatten_mapped(mapped)
-        # A map needs an input that has its axis; where there is none, this one stands in.
-        body, inputs = self._body(frame), [*flat, np.zeros((lanes, 0), np.bool_)]
-        stacked = options.mapping(
-            body, in_axes=([*axes, 0],), out_axes=0, axis_size=lanes, axis_name=options.axis_name
-        )(inputs)
-        return self._arrive(frame, stacked)
+        return LaneFrame(self.hold, lanes, options.axis_name, options.rng, self._in_axis)
+
+    def launch(self, frame: Any, inputs: list[Any], axes: list[Axis], lanes: int) -> list[Any]:
+        """Runs the lanes; returns the `leavers` as they come out."""
+        raise AssertionError
+
+    def outside(self, leaver: Any, exit_: Exit) -> Any:
+        """The value outside, of one that has come out."""
+        return jax.tree.map(lambda leaf: _move(leaf, exit_), leaver)
 
     # Into the lanes
 
-    def _mapped(self) -> list[tuple[str, Any, int]]:
-        """Name, value and axis of everything that is mapped."""
+    def entering(self) -> list[tuple[str, Any, Axis]]:
+        """Name, value and axis of everything that enters through the transform of JAX."""
         names = target_names(self.arguments, self.function)
         found = [
             (name, unpack(held), axis)
-            for name, held, axis in zip(names, self.values, self.axes, strict=True)
-            if axis is not None
+            for name, held, axis, target in zip(names, self.values, self.axes, self.arguments.targets, strict=True)
+            if self.enters(axis) and not is_stream(target, held)
         ]
         labels = argument_names(self.arguments.shape.treedef, self.function)
         for spot in self.arguments.shape.rest:
             axis = self.specs[spot]
             if isinstance(axis, StateAxes):
                 raise AxisError(
-                    "`StateAxes` chooses among the States of a Node, but in `in_axes` it stands for the array "
-                    f"`{labels[spot]}`. Write an int or None."
+                    f"`StateAxes` chooses among the States of a Node, but in `{self.terms.in_axes}` it stands for the "
+                    f"array `{labels[spot]}`. Write {self.terms.value}."
                 )
-            if axis is not None:
+            if self.enters(axis):
                 found.append((labels[spot], self.arguments.leaves[spot], axis))
         found += [(describe_closed(self.watch, state), value, axis) for state, value, axis in self.closed]
         return found
 
     def _closed_over(self) -> list[tuple[State, Any, int]]:
-        """The States that the function refers to and `state_in_axes` maps: the State, its value, its axis."""
+        """The States that the function refers to and that are mapped: the State, its value, its axis."""
         numbers = {id(target): number for number, target in enumerate(self.arguments.targets)}
         found = []
-        for key, (_, paths, state) in self.watch.states().items():
-            axis = self.options.state_in_axes.find(paths, _record(state), None)
+        for key, (paths, state) in self._reached.items():
+            axis = self.options.state_in_axes.find(paths, record_of_state(state), None)
             if key in numbers:
                 self._check_agreement(numbers[key], axis)
             elif axis is not None:
@@ -154,51 +214,57 @@ class MapCall:
             and not is_stream(self.arguments.targets[number], self.values[number])
         ):
             name = target_names(self.arguments, self.function)[number]
-            given = "unmapped (None)" if self.axes[number] is None else f"mapped at axis {self.axes[number]}"
+            terms = self.terms
             raise AliasError(
-                f"A State has one axis, but `{name}` is {given} as an argument and mapped at axis {axis} by "
-                "`state_in_axes`. Give it one axis: `in_axes` decides for arguments, `state_in_axes` for what the "
-                "function only refers to."
+                f"A State has one {terms.axis}, but `{name}` is {terms.placed(self.axes[number])} as an argument and "
+                f"{terms.placed(axis)} by `{terms.state_in_axes}`. Give it one {terms.axis}: `{terms.in_axes}` decides "
+                f"for arguments, `{terms.state_in_axes}` for what the function only refers to."
             )
 
     def _in_axis(self, cell: Cell) -> Axis:
-        return self._axis_by_filter(self.options.state_in_axes, cell)
+        return self.axis_by_filter(self.options.state_in_axes, cell, None)
 
-    def _axis_by_filter(self, axes: StateAxes, cell: Cell) -> Axis:
-        known = self.watch.states().get(id(cell))
-        paths = known[1] if known is not None else ((),)
-        return axes.find(paths, _record(cell), None) if isinstance(cell, State) else None
+    def axis_by_filter(self, axes: StateAxes, cell: Cell, default: Any) -> Any:
+        """The axis of a State of the closure by filters; `default` where none matches."""
+        known = self._reached.get(id(cell))
+        paths = known[0] if known is not None else ((),)
+        return axes.find(paths, record_of_state(cell), default) if isinstance(cell, State) else default
 
     # In the lanes
 
-    def _body(self, frame: LaneFrame) -> Callable[[list[Any]], list[Any]]:
-        def body(inputs: list[Any]) -> list[Any]:
-            self.stacked = []
-            with frame:
-                following = iter(_unflatten_mapped(inputs, self._structures))
-                values = [
-                    frame.entering(target, value)
-                    if axis is None and isinstance(target, State)
-                    else (value if axis is None else next(following))
-                    for target, value, axis in zip(self.arguments.targets, self.values, self.axes, strict=True)
-                ]
-                arrays = [
-                    self.arguments.leaves[spot] if self.specs[spot] is None else next(following)
-                    for spot in self.arguments.shape.rest
-                ]
-                inside, args, kwargs = enter(frame, self.arguments, values, arrays)
-                name_cells(frame, inside, self.arguments, self.function, self.watch)
-                for (state, _, _), value in zip(self.closed, following, strict=True):
-                    packed = pack(value)
-                    frame.slots[id(state)] = Slot(state, packed, packed)
-                with self.watch.guarded():
-                    result = self.function(*args, **kwargs)
-                self._check_aliases(frame)
-                self._leave(frame, leave(frame, inside, result, self.options.transform))
-            outputs, self.stacked = self.stacked, []
-            return outputs
+    def run_lane(self, frame: LaneFrame, inputs: Sequence[Any]) -> list[Leaver]:
+        """Calls the user's function in the trace of the lanes; returns what leaves through the transform of JAX.
 
-        return body
+        Args:
+            frame: the frame, entered.
+            inputs: what `entering` gave, flat, as it is inside.
+        """
+        self.leavers = []
+        following = iter(_unflatten(inputs, self._structures))
+        values = [
+            self._inside(frame, target, held, axis, following)
+            for target, held, axis in zip(self.arguments.targets, self.values, self.axes, strict=True)
+        ]
+        arrays = [
+            next(following) if self.enters(self.specs[spot]) else self.arguments.leaves[spot]
+            for spot in self.arguments.shape.rest
+        ]
+        inside, args, kwargs = enter(frame, self.arguments, values, arrays)
+        name_cells(frame, inside, self.arguments, self.function, self.watch)
+        for (state, _, _), value in zip(self.closed, following, strict=True):
+            packed = pack(value)
+            frame.slots[id(state)] = Slot(state, packed, packed)
+        with self.watch.guarded():
+            result = self.function(*args, **kwargs)
+        self._check_aliases(frame)
+        self._leave(frame, leave(frame, inside, result, self.options.transform))
+        leavers, self.leavers = self.leavers, []
+        return leavers
+
+    def _inside(self, frame: LaneFrame, target: Any, held: Any, axis: Axis, following: Iterator[Any]) -> Any:
+        if self.enters(axis) and not is_stream(target, held):
+            return next(following)
+        return frame.entering(target, held) if isinstance(target, State) else held
 
     # Out of the lanes
 
@@ -206,25 +272,28 @@ class MapCall:
         """A mapped argument that is read from the closure too would be a slice in one place, and whole in the other."""
         for number, (target, axis) in enumerate(zip(self.arguments.targets, self.axes, strict=True)):
             if axis is not None and id(target) in frame.alias_reads and self._in_axis(target) != axis:
+                terms = self.terms
                 raise AliasError(
-                    f"`{target_names(self.arguments, self.function)[number]}` is mapped as an argument, so that each "
-                    "lane has its slice, and the "
-                    "function reads it from its closure too, where it is whole. Use the argument only, or map it "
-                    "there too (`state_in_axes`)."
+                    f"`{target_names(self.arguments, self.function)[number]}` is {terms.mapped} as an argument, so "
+                    f"that each {terms.lane} has its {terms.slice}, and the function reads it from its closure too, "
+                    f"where it is whole. Use the argument only, or give it the same {terms.axis} there "
+                    f"(`{terms.state_in_axes}`)."
                 )
 
     def _leave(self, frame: LaneFrame, leaving: Leaving) -> None:
         """Decides how each value leaves, and keeps all of them but those that leave through the mapping function."""
         departure = leaving.departure
         self.watch.check_one_way(self.arguments.objects(), not departure.is_same, self.options.transform)
-        self._result_specs = result_axes(self.options.out_axes, departure.treedef)
+        self._result_specs = self.result_specs(departure.treedef)
         self._check_objects(departure)
-        self._written: list[tuple[int, _Stacked | _Kept]] = []
+        self._written: list[tuple[int, Exit | _Kept]] = []
         for number, value in zip(departure.written, leaving.written, strict=True):
             target, axis = self.arguments.targets[number], self.axes[number]
             if axis is None and self.options.rng != "same" and is_stream(target, self.values[number]):
                 continue
-            self._written.append((number, self._exit(frame, self._namer(number), value, axis)))
+            name = self._namer(number)
+            frame.check_written(target, value, axis, lambda name=name: frame.batched(name()))  # type: ignore[misc]
+            self._written.append((number, self.exit(frame, name, value, axis)))
         array_specs = [
             spec
             for spec, source in zip(self._result_specs, departure.sources, strict=True)
@@ -249,38 +318,31 @@ class MapCall:
 
         return name
 
-    def _exit(self, frame: LaneFrame, name: Callable[[], str], value: Any, axis: Axis) -> _Stacked | _Kept:
-        if axis is not None:
-            self.stacked.append(value)
-            return _Stacked(len(self.stacked) - 1, axis, name)
-        if frame.depends_on_lane(value):
-            raise frame.batched(name())
-        if frame.is_direct:
+    def exit(self, frame: LaneFrame, name: Callable[[], str], value: Any, axis: Axis) -> Exit | _Kept:
+        """How a value leaves the lanes."""
+        if axis is None and frame.is_outside(value):
             return _Kept(value)
-        self.stacked.append(value)
-        return _Stacked(len(self.stacked) - 1, None, name)
+        self.leavers.append(Leaver(value, axis))
+        return Exit(len(self.leavers) - 1, axis, name)
 
-    def _exit_result(self, frame: LaneFrame, spec: Spec, value: Any) -> _Stacked | _Kept:
+    def _exit_result(self, frame: LaneFrame, spec: Spec, value: Any) -> Exit | _Kept:
         if isinstance(spec, StateAxes):
             raise AxisError(
-                "`StateAxes` chooses among the States of a Node, but in `out_axes` it stands for an array. Write an "
-                "int or None."
+                f"`StateAxes` chooses among the States of a Node, but in `{self.terms.out_axes}` it stands for an "
+                f"array. Write {self.terms.value}."
             )
-        if spec is None and frame.depends_on_lane(value):
-            raise AxisError(
-                "`out_axes` is None for a result that depends on the lane: one array cannot hold the values of all "
-                "lanes. Give it an axis, or reduce it first (`jax.lax.pmean(value, axis_name)`)."
-            )
-        return self._exit(frame, lambda: "a result", value, spec)
+        frame.check_returned(value, spec, frame.batched_result)
+        return self.exit(frame, lambda: "a result", value, spec)
 
-    def _exit_slot(self, frame: LaneFrame, slot: Slot) -> _Stacked | _Kept:
+    def _exit_slot(self, frame: LaneFrame, slot: Slot) -> Exit | _Kept:
         # Names are found later: they may hold the State, but nothing that belongs to the trace.
         cell, value, axis = slot.cell, unpack(slot.value), self._in_axis(slot.cell)
         if axis is None:
-            axis = self._axis_by_filter(self.options.state_out_axes, slot.cell)
+            axis = self.axis_by_filter(self.options.state_out_axes, cell, None)
             if axis is not None and slot.initial is not MISSING:
                 raise frame.grown(describe(cell))
-        return self._exit(frame, lambda: self._describe_closed(cell), value, axis)
+        frame.check_written(cell, value, axis, lambda: frame.batched(self._describe_closed(cell)))
+        return self.exit(frame, lambda: self._describe_closed(cell), value, axis)
 
     def _describe_closed(self, cell: Cell) -> str:
         name = self.watch.name_of(cell)
@@ -295,37 +357,35 @@ class MapCall:
                     name = argument_names(self.arguments.shape.treedef, self.function)[
                         self.arguments.shape.spots[source.root]
                     ]
+                    terms = self.terms
                     raise AxisError(
-                        f"The argument `{name}` is returned as it came in, so it keeps its axes, but `in_axes` gives "
-                        f"it {given!r} and `out_axes` {spec!r}. Give it the same in both."
+                        f"The argument `{name}` is returned as it came in, so it keeps its {terms.axis}, but "
+                        f"`{terms.in_axes}` gives it {given!r} and `{terms.out_axes}` {spec!r}. Give it the same in "
+                        "both."
                     )
             elif isinstance(source, FromOutside):
-                _check_outside(source.object, spec, ())
+                check_outside(source.object, spec, (), self.terms)
 
-    def _exit_fresh(self, frame: LaneFrame, leaving: Leaving) -> list[_Stacked | _Kept]:
+    def _exit_fresh(self, frame: LaneFrame, leaving: Leaving) -> list[Exit | _Kept]:
         restructuring = leaving.departure.restructuring
         if restructuring is None:
             return []
-        owners = _Owners(restructuring.graphdef, self._root_specs(leaving.departure))
+        owners = Owners(restructuring.graphdef, self._root_specs(leaving.departure), self.terms)
         for place, ref in restructuring.outside:
             for spec, path in owners.of(place):
-                _check_outside(ref.get(), spec, path)
+                check_outside(ref.get(), spec, path, self.terms)
         exits = []
         for place, value in zip(restructuring.fresh, leaving.fresh, strict=True):
             axis, path = owners.axis(place, value)
             name = f"the new State {show_path(path)}"
-            if axis is None and frame.depends_on_lane(value):
-                raise BatchAxisError(
-                    f"A value that depends on the lane went into {name} of a Node that is not mapped: one State "
-                    "cannot hold the values of "
-                    f"{frame.lanes} lanes. Map the Node (`in_axes`, `out_axes`, `StateAxes`), or reduce the value "
-                    "first."
-                )
-            exits.append(self._exit(frame, lambda name=name: name, value, axis))  # type: ignore[misc]
+            is_result = min(owners.roots(place)) >= len(self.arguments.roots)
+            check = frame.check_returned if is_result else functools.partial(frame.check_written, None)
+            check(value, axis, functools.partial(frame.batched_new, name))
+            exits.append(self.exit(frame, lambda name=name: name, value, axis))  # type: ignore[misc]
         self._check_origins(owners, restructuring)
         return exits
 
-    def _check_origins(self, owners: "_Owners", restructuring: Restructuring) -> None:
+    def _check_origins(self, owners: Owners, restructuring: Restructuring) -> None:
         """What came in and comes out at another place keeps its axis."""
         numbers = {place: number for number, place in enumerate(self.arguments.graphdef.leaves)}
         for place, origin in restructuring.origins:
@@ -334,9 +394,11 @@ class MapCall:
                 continue
             for axis in owners.axes(place, self.values[number]):
                 if axis != self.axes[number]:
+                    terms = self.terms
                     raise AxisError(
-                        f"{self._namer(number)()} comes out of the map as it went in, so it keeps its axis, but "
-                        f"`in_axes` gives it {self.axes[number]} and `out_axes` {axis}. Give it the same in both."
+                        f"{self._namer(number)()} comes out as it went in, so it keeps its {terms.axis}, but "
+                        f"`{terms.in_axes}` gives it {self.axes[number]} and `{terms.out_axes}` {axis}. Give it the "
+                        "same in both."
                     )
 
     def _root_specs(self, departure: Departure) -> list[Spec]:
@@ -349,78 +411,36 @@ class MapCall:
 
     # Back
 
-    def _arrive(self, frame: LaneFrame, stacked: Sequence[Any]) -> Any:
-        written = [_outside(exit_, stacked) for _, exit_ in self._written]
-        results = [_outside(exit_, stacked) for exit_ in self._results]
-        fresh = [_outside(exit_, stacked) for exit_ in self._fresh]
-        closed = [(cell, pack(_outside(exit_, stacked))) for cell, exit_ in self._slots]
+    def _arrive(self, frame: LaneFrame, leavers: Sequence[Any]) -> Any:
+        def outside(exit_: Exit | _Kept) -> Any:
+            return exit_.value if isinstance(exit_, _Kept) else self.outside(leavers[exit_.number], exit_)
+
+        written = [outside(exit_) for _, exit_ in self._written]
+        results = [outside(exit_) for exit_ in self._results]
+        fresh = [outside(exit_) for exit_ in self._fresh]
+        closed = [(cell, pack(outside(exit_))) for cell, exit_ in self._slots]
         commit([*closed, *frame.streams.values()])
         return arrive(self._departure, self.arguments, results, written, fresh)
 
 
-class _Owners:
-    """Which of the roots that come out of the lanes own a place, and what axis that gives it."""
+class MapCall(LaneCall):
+    """One call of a function that is mapped by `jax.vmap`, or another function of its form."""
 
-    def __init__(self, graphdef: GraphDef, specs: list[Spec]) -> None:
-        self.graphdef = graphdef
-        self.specs = specs
-        self._reachable = [graphdef.reachable(child) for child in graphdef.children[0]]
+    def launch(self, frame: LaneFrame, inputs: list[Any], axes: list[Axis], lanes: int) -> list[Any]:
+        """Runs all lanes in one call of the mapping function, out of which everything comes stacked at axis 0."""
 
-    def of(self, place: int) -> list[tuple[Spec, tuple[Any, ...]]]:
-        """The spec of each root that reaches a place, and a path from there."""
-        paths = {path[0]: path[1:] for path in reversed(self.graphdef.paths(place))}
-        first = self.graphdef.path(place)[1:]
-        return [
-            (spec, paths.get(root, first))
-            for root, (spec, reachable) in enumerate(zip(self.specs, self._reachable, strict=True))
-            if place in reachable
-        ]
+        def body(inputs: list[Any]) -> list[Any]:
+            with frame:
+                return [value for value, _ in self.run_lane(frame, inputs[:-1])]
 
-    def axes(self, place: int, value: Any) -> dict[Axis, tuple[Any, ...]]:
-        """Every axis that a State or array is given, and a path that gives it."""
-        found: dict[Axis, tuple[Any, ...]] = {}
-        for spec, path in self.of(place):
-            record = record_of(self.graphdef.heads[place], value)  # type: ignore[arg-type]
-            axis = spec.axis((path,), record) if isinstance(spec, StateAxes) else spec
-            found.setdefault(axis, path)
-        return found
-
-    def axis(self, place: int, value: Any) -> tuple[Axis, tuple[Any, ...]]:
-        """The axis of a new State or array."""
-        found = self.axes(place, value)
-        if len(found) > 1:
-            axes = ", ".join(f"{shorten_path(path)} at {axis}" for axis, path in found.items())
-            raise AliasError(
-                f"A State has one axis, but a new one comes out of the map with {len(found)}: {axes}. Give all the "
-                "same."
-            )
-        return next(iter(found.items()))
+        # A map needs an input that has its axis; where there is none, the last one stands in.
+        stacked: list[Any] = self.options.mapping(
+            body, in_axes=([*axes, 0],), out_axes=0, axis_size=lanes, axis_name=self.options.axis_name
+        )([*inputs, np.zeros((lanes, 0), np.bool_)])
+        return stacked
 
 
-def _check_outside(item: Any, spec: Spec, path: tuple[Any, ...]) -> None:
-    """An object of the caller's may come out of the lanes only where it is not mapped."""
-    flat = flatten(item)
-    for place in flat.graphdef.leaves:
-        leaf = flat.objects[place]
-        inner = (*path, *flat.graphdef.path(place))
-        axis = spec.axis((inner,), record_of(flat.graphdef.heads[place], leaf)) if isinstance(spec, StateAxes) else spec  # type: ignore[arg-type]
-        if axis is not None:
-            raise AliasError(
-                f"The result of a map has {show_path(inner)} at axis {axis}, but that is "
-                f"{describe(leaf) if isinstance(leaf, State) else 'an array'}, "
-                "which was made outside of the map and is the same object in all lanes. Make it inside, or leave it "
-                "unmapped: "
-                "`out_axes=StateAxes({filter: None, ...: 0})`; then it stays the same object."
-            )
-
-
-def _outside(exit_: _Stacked | _Kept, stacked: Sequence[Any]) -> Any:
-    if isinstance(exit_, _Kept):
-        return exit_.value
-    return jax.tree.map(lambda leaf: _move(leaf, exit_), stacked[exit_.number])
-
-
-def _move(leaf: Any, exit_: _Stacked) -> Any:
+def _move(leaf: Any, exit_: Exit) -> Any:
     axis = exit_.axis
     if axis is None:
         return leaf[0]
@@ -434,9 +454,9 @@ def _move(leaf: Any, exit_: _Stacked) -> Any:
     return jnp.moveaxis(leaf, 0, axis)
 
 
-def _flatten_mapped(mapped: Sequence[tuple[str, Any, int]]) -> tuple[list[Any], list[int], list[Any]]:
+def _flatten_entering(entering: Sequence[tuple[str, Any, Axis]]) -> tuple[list[Any], list[Axis], list[Any]]:
     flat, axes, structures = [], [], []
-    for _, value, axis in mapped:
+    for _, value, axis in entering:
         leaves, treedef = jax.tree.flatten(value)
         flat += leaves
         axes += [axis] * len(leaves)
@@ -444,7 +464,7 @@ def _flatten_mapped(mapped: Sequence[tuple[str, Any, int]]) -> tuple[list[Any], 
     return flat, axes, structures
 
 
-def _unflatten_mapped(inputs: Sequence[Any], structures: Sequence[Any]) -> list[Any]:
+def _unflatten(inputs: Sequence[Any], structures: Sequence[Any]) -> list[Any]:
     values, start = [], 0
     for treedef in structures:
         values.append(jax.tree.unflatten(treedef, inputs[start : start + treedef.num_leaves]))
@@ -452,7 +472,22 @@ def _unflatten_mapped(inputs: Sequence[Any], structures: Sequence[Any]) -> list[
     return values
 
 
-def _record(cell: Any) -> Any:
+def _as_seen_here(watch: Watch) -> dict[int, tuple[Any, State]]:
+    """The States that functions reach and their paths, by id; of one that came in as an argument its copy here."""
+    frames, frame = [], current_frame()
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.parent
+    found = {}
+    for _, paths, state in watch.states().values():
+        for frame in reversed(frames):
+            state = frame.aliases.get(id(state), state)
+        found[id(state)] = (paths, state)
+    return found
+
+
+def record_of_state(cell: Any) -> Any:
+    """What filters see of a State."""
     return record_of(state_head_of(cell), peek(cell))
 
 

@@ -6,18 +6,16 @@ from typing import Any
 import jax
 
 from graphstate._lift._arguments import gather
-from graphstate._lift._lanes import LaneFrame
+from graphstate._lift._axes import as_state_axes
+from graphstate._lift._lanes import LaneFrame, check_rng
 from graphstate._lift._lifted import Lifted
 from graphstate._lift._mapping import MapCall, MapOptions
 from graphstate._lift._streams import Hold
 from graphstate._trace import current_frame
-from graphstate.errors import AxisError
 from graphstate.filters import Filter
 from graphstate.graph import StateAxes
 
 __all__ = ["StatefulMapping", "vmap"]
-
-_RNG = ("split", "same", "error")
 
 
 class StatefulMapping(Lifted):
@@ -70,19 +68,18 @@ class StatefulMapping(Lifted):
         mapping_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(function)
-        if rng not in _RNG:
-            raise AxisError(f"`rng` is one of {', '.join(map(repr, _RNG))}, but it is {rng!r}.")
+        check_rng(rng)
         options = {**(mapping_kwargs or {}), **({} if spmd_axis_name is None else {"spmd_axis_name": spmd_axis_name})}
         self._options = MapOptions(
             in_axes=in_axes,
             out_axes=out_axes,
+            state_in_axes=as_state_axes(state_in_axes),
+            state_out_axes=as_state_axes(state_out_axes),
+            rng=rng,
+            transform=self.transform,
             axis_name=axis_name,
             axis_size=axis_size,
-            state_in_axes=_as_state_axes(state_in_axes),
-            state_out_axes=_as_state_axes(state_out_axes),
-            rng=rng,
             mapping=lambda body, **axes: mapping_fn(body, **axes, **options),
-            transform=self.transform,
         )
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -93,14 +90,6 @@ class StatefulMapping(Lifted):
             options = options._replace(axis_name=_own_axis_name())
         with Hold() as hold:
             return MapCall(self.function, options, arguments, self.watch(), hold).run()
-
-
-def _as_state_axes(axes: Any) -> StateAxes:
-    if axes is None:
-        return StateAxes({})
-    if isinstance(axes, StateAxes):
-        return axes
-    return StateAxes(axes if isinstance(axes, Mapping) else {axes: 0})
 
 
 def _own_axis_name() -> str:
@@ -162,6 +151,32 @@ def vmap(
         (4, 2, 3)
         >>> gs.vmap(lambda layer, x: layer(x), in_axes=(0, None))(members, jnp.ones(2)).shape
         (4, 3)
+
+        Its training: every member has an optimizer of its own, and its step is the step of one:
+
+        >>> import optax
+        >>> optimizers = gs.vmap(lambda layer: gs.optim.Optimizer(layer, optax.adam(0.1)))(members)
+        >>> def step(layer, optimizer, x, y):
+        ...     optimizer.update(layer, gs.grad(lambda layer: jnp.mean((layer(x) - y) ** 2))(layer))
+        >>> gs.jit(gs.vmap(step, in_axes=(0, 0, None, None)))(members, optimizers, jnp.ones((5, 2)), jnp.zeros((5, 3)))
+
+        Monte Carlo dropout, ten samples with masks of their own:
+
+        >>> model, x = gs.nn.Sequential(gs.nn.Linear(2, 8), gs.nn.Dropout(0.5), gs.nn.Linear(8, 1)), jnp.ones(2)
+        >>> with gs.environ.context(fit=True):
+        ...     samples = gs.vmap(lambda: model(x), axis_size=10)()
+        >>> bool(jnp.std(samples) > 0)
+        True
+
+        A recurrent cell over time, for seven sequences with a hidden value each:
+
+        >>> hidden, weights = gs.HiddenState(jnp.zeros((7, 3))), gs.nn.Linear(2 + 3, 3)
+        >>> def cell(x):
+        ...     hidden.value = jnp.tanh(weights(jnp.concatenate([x, hidden.value])))
+        ...     return hidden.value
+        >>> run = gs.vmap(lambda sequence: gs.for_loop(cell, sequence), state_in_axes=gs.HiddenState)
+        >>> run(jnp.ones((7, 12, 2))).shape
+        (7, 12, 3)
     """
 
     def transform(function: Callable[..., Any]) -> StatefulMapping:

@@ -255,7 +255,7 @@ def test_one_state_with_two_axes_is_an_error():
     with pytest.raises(
         AliasError,
         match=r"`a.weight` and `b.weight` are the same State, and the first is mapped at axis 0, the second "
-        r"at no axis \(None\). Give both",
+        r"unmapped \(None\). Give both",
     ):
         gs.vmap(lambda a, b: a.weight.value, in_axes=(0, None))(leaf, leaf)
 
@@ -545,9 +545,9 @@ def test_an_outer_state_in_a_mapped_result_is_an_error():
 
     with pytest.raises(
         AliasError,
-        match=r"(?s)The result of a map has `trunk/weight` at axis 0, but that is `.*trunk.weight` "
+        match=r"(?s)The result has `trunk/weight` mapped at axis 0, but that is `.*trunk.weight` "
         r"\(ParamState, created at test_vmap.py:\d+\), "
-        r"which was made outside of the map.*`out_axes=StateAxes\(\{filter: None, ...: 0\}\)`; then it stays "
+        r"which was made outside.*`out_axes=StateAxes\(\{filter: None, ...: 0\}\)`; then it stays "
         r"the same object",
     ):
         gs.vmap(Head)(LANES)
@@ -594,7 +594,9 @@ def test_a_new_state_with_two_axes_is_an_error():
         return leaf, {"again": leaf}
 
     with pytest.raises(
-        AliasError, match=r"A State has one axis, but a new one comes out of the map with 2: weight at 0, weight at 1"
+        AliasError,
+        match=r"A State has one axis, but a new one comes out of the lanes with 2: weight mapped at axis 0, "
+        r"weight mapped at axis 1",
     ):
         gs.vmap(build, out_axes=(0, 1))(LANES)
 
@@ -603,7 +605,7 @@ def test_an_outer_array_in_a_mapped_result_is_an_error():
     outer = Leaf(1.0)
     outer.array = jnp.ones(2)
     axes = gs.StateAxes({gs.State: None, ...: 0})
-    with pytest.raises(AliasError, match=r"has `array` at axis 0, but that is an array, which was made outside"):
+    with pytest.raises(AliasError, match=r"has `array` mapped at axis 0, but that is an array, which was made outside"):
         gs.vmap(lambda x: outer, out_axes=axes)(LANES)
 
 
@@ -897,6 +899,29 @@ def test_a_mapping_that_compiles_leaves_no_tracer_behind():
 
     np.testing.assert_array_equal(gs.StatefulMapping(step, mapping_fn=mapping)(LANES), 2 * LANES)
     assert counter.value == 1.0
+
+
+# JAX wraps what these return in tracers of the map, whether it depends on the lane or not.
+WRAPPED = {
+    "custom_jvp": jax.nn.relu,
+    "the gradient of a checkpoint": lambda x: jax.grad(jax.checkpoint(lambda x: x * jnp.sin(x)))(x),
+}
+
+
+@pytest.mark.parametrize("operation", WRAPPED.values(), ids=WRAPPED)
+def test_what_all_lanes_share_leaves_no_tracer_behind(operation):
+    closed, given = gs.State(jnp.float32(2.0)), gs.State(jnp.float32(3.0))
+
+    def step(given, x):
+        closed.value = operation(closed.value)
+        given.value = operation(given.value)
+        return x, operation(x.size + closed.value), gs.State(operation(given.value))
+
+    out_axes = (0, None, None)
+    _, result, fresh = gs.vmap(step, in_axes=(None, 0), out_axes=out_axes)(given, LANES)
+    values = [closed.value, given.value, result, fresh.value]
+    first, second = operation(jnp.float32(2.0)), operation(jnp.float32(3.0))
+    np.testing.assert_allclose(np.stack(values), [first, second, operation(1 + first), operation(second)], rtol=1e-6)
 
 
 def test_mapping_kwargs_reach_the_function():
