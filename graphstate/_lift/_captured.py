@@ -8,7 +8,10 @@ What it returns are values only; `finish` writes them back when the transform ha
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import jax
+
 from graphstate import environ
+from graphstate._compat import bare_part_of, part_of
 from graphstate._trace import Cell, commit, pack, unpack
 
 from ._arguments import Arguments, gather
@@ -18,7 +21,17 @@ from ._lanes import read_lazily
 from ._traced import name_cells
 from ._watch import Watch
 
-__all__ = ["CallNote", "Operands", "Outputs", "call_captured", "capture", "finish", "read_captured"]
+__all__ = [
+    "CallNote",
+    "Operands",
+    "Outputs",
+    "call_captured",
+    "capture",
+    "finish",
+    "part_of_writes",
+    "part_with_results",
+    "read_captured",
+]
 
 
 class Outputs(NamedTuple):
@@ -85,6 +98,7 @@ def capture(
     transform: str,
     check: Callable[[Any], None] | None = None,
     types: dict[int, Any] | None = None,
+    extra: Any = None,
 ) -> Program:
     """Traces one call of `function`; the program returns `Outputs`, its note is a `CallNote`.
 
@@ -95,14 +109,15 @@ def capture(
         transform: the name of the transform, for messages.
         check: looks at the result before anything else does.
         types: values whose types some States have as inputs, by id, where these are not the types of their values.
+        extra: a pytree of further inputs, or of their types, that `function` takes first; None for none.
     """
     arguments, frame = operands.arguments, CaptureFrame(types)
 
-    def body(values: list[Any], arrays: list[Any]) -> tuple[Outputs, CallNote]:
+    def body(values: list[Any], arrays: list[Any], *further: Any) -> tuple[Outputs, CallNote]:
         inside, args, kwargs = enter(frame, arguments, values, arrays)
         name_cells(frame, inside, arguments, function, watch)
         with watch.guarded():
-            result = function(*args, **kwargs)
+            result = function(*further, *args, **kwargs)
         if check is not None:
             check(result)
         leaving = leave(frame, inside, result, transform)
@@ -112,7 +127,44 @@ def capture(
         note = CallNote(leaving.departure, tuple(slot.cell for slot in slots))
         return Outputs(leaving.results, leaving.written, leaving.fresh, closed), note
 
-    return trace_program(frame, body, operands.values, operands.arrays)
+    further = () if extra is None else (extra,)
+    return trace_program(frame, body, operands.values, operands.arrays, *further)
+
+
+def part_with_results(program: Program, written: Sequence[bool]) -> tuple[Program, list[bool]]:
+    """A captured call without some of the values that it writes; None stands for them.
+
+    Args:
+        program: returns `Outputs`.
+        written: for each value that is written, of arguments, then of the closure, whether it is given.
+
+    Returns:
+        The program, which takes the same inputs, and which leaves of these it depends on.
+    """
+    used, treedef = _part(program, True, written)
+    jaxpr, needed = part_of(program.jaxpr, used)
+    return program._replace(jaxpr=jaxpr, treedef=treedef), needed
+
+
+def part_of_writes(program: Program, written: Sequence[bool]) -> tuple[Program, bool]:
+    """A captured call that gives some of the values that it writes and nothing else; whether it has effects."""
+    used, treedef = _part(program, False, written)
+    jaxpr, has_effects = bare_part_of(program.jaxpr, used)
+    return program._replace(jaxpr=jaxpr, treedef=treedef), has_effects
+
+
+def _part(program: Program, has_results: bool, written: Sequence[bool]) -> tuple[list[bool], Any]:
+    count = program.treedef.num_leaves
+    numbers: Outputs = jax.tree.unflatten(program.treedef, list(range(count)))
+    wanted = iter(written)
+    part = Outputs(
+        [each if has_results else None for each in numbers.results],
+        [each if next(wanted) else None for each in numbers.written],
+        numbers.fresh,
+        [each if next(wanted) else None for each in numbers.closed],
+    )
+    given = set(jax.tree.leaves(part))
+    return [number in given for number in range(count)], jax.tree.structure(part)
 
 
 def read_captured(program: Program) -> list[Any]:

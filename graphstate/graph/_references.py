@@ -111,6 +111,9 @@ def iter_references(function: Any) -> Iterator[Reference]:
         yield from _function_references(function)
     if hasattr(function, "__wrapped__"):
         yield Reference("__wrapped__", function, "__wrapped__")
+        # The type is asked: an object that forwards attributes has any.
+        rules = function.__graphstate_rules__ if hasattr(type(function), "__graphstate_rules__") else ()
+        yield from (Reference(f"rule {index}", rules, index) for index in range(len(rules)))
 
 
 def _function_references(function: types.FunctionType) -> Iterator[Reference]:
