@@ -6,22 +6,25 @@ have no axis: they are carried, and every step draws afresh.
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from graphstate import environ
 from graphstate._trace import Cell, commit, describe, outer_value, pack, unpack
-from graphstate.errors import AliasError, AxisError, CarryError, StructureError
+from graphstate.errors import AliasError, AxisError, CarryError
 from graphstate.graph._state import State
 
 from ._arguments import function_name, gather, shown, target_names
-from ._axes import lane_count
+from ._axes import lane_count, slice_type
 from ._boundary import Departure, FromArgument, FromGraph, FromOutside, arrive, enter, leave
 from ._capture import CaptureFrame, Program, read_source, trace_program, unread_inputs
+from ._carry import check_carried, check_same_objects, keep_types, promoted
 from ._lanes import is_stream, read_lazily
+from ._progress import Bar, NoBar, loop_bar
+from ._structure import check_same_structure
 from ._traced import name_cells
 from ._watch import Watch
 
@@ -108,24 +111,27 @@ class LoopCall:
 
     # The call
 
-    def run(self, length: int | None, reverse: bool, unroll: int | bool) -> tuple[Any, Any]:
+    def run(
+        self, length: int | None, reverse: bool, unroll: int | bool, progress: bool | str = False
+    ) -> tuple[Any, Any]:
         """Runs the loop; returns the last carry and the stacked outputs."""
         carried = [value for value, sliced in zip(self.values, self.is_sliced, strict=True) if not sliced]
         scanned = [value for value, sliced in zip(self.values, self.is_sliced, strict=True) if sliced]
         arrays = self.arguments.arrays()
         init_arrays, xs_arrays = arrays[: self._carry_arrays], arrays[self._carry_arrays :]
         steps = self._length(scanned, xs_arrays, length)
+        bar = loop_bar(progress, steps)
         if jax.config.jax_disable_jit and not self.arguments.roots and steps > 0:  # type: ignore[attr-defined]
-            return self._run_in_python(range(steps)[::-1] if reverse else range(steps))
+            return self._run_in_python(range(steps)[::-1] if reverse else range(steps), bar)
         program = self._trace(carried, init_arrays, scanned, xs_arrays)
         init = self._initial(program, carried, init_arrays)
-        promoted = _promoted(program, init)
-        if promoted is not None:
+        better = promoted(init, self._after(program))
+        if better is not None:
             # As in `jax.lax.scan`: what is carried with a weak type takes the type that the step gives it, and the step
             # is traced again.
-            self.found_types = dict(zip(map(id, program.note.written), promoted.found, strict=True))
-            program = self._trace(promoted.values, promoted.arrays, scanned, xs_arrays)
-            init = self._initial(program, promoted.values, promoted.arrays)
+            self.found_types = dict(zip(map(id, program.note.written), better.found, strict=True))
+            program = self._trace(better.values, better.arrays, scanned, xs_arrays)
+            init = self._initial(program, better.values, better.arrays)
         self._open_streams(program, carried)
         note: _Note = program.note
         captured = [read_source(source, environ.depend_on) for source in program.sources]
@@ -138,18 +144,21 @@ class LoopCall:
                 for source, value in zip(program.sources, captured, strict=True)
             ]
             after, outputs = program.run((carry.values, carry.arrays, *x), inputs)
-            return _like(carry, after), outputs
+            return keep_types(carry, after), outputs
 
-        last, stacked = lax.scan(body, init, (scanned, xs_arrays), length=steps, reverse=reverse, unroll=unroll)
+        reads = captured, program.jaxpr.consts
+        last, stacked = bar.scan(body, init, (scanned, xs_arrays), reads, length=steps, reverse=reverse, unroll=unroll)
         return self._arrive(note, last, stacked)
 
-    def _run_in_python(self, order: range) -> tuple[Any, Any]:
+    def _run_in_python(self, order: range, bar: Bar | NoBar) -> tuple[Any, Any]:
         """The loop itself, where JAX was told not to compile: every step sees concrete values."""
         carry, xs = self._init, self._xs
         outputs = []
-        for index in order:
-            carry, output = self.step(carry, jax.tree.map(lambda leaf: leaf[index], xs))  # noqa: B023, called at once
-            outputs.append(output)
+        with closing(bar.follow(order)) as indices:
+            for index in indices:
+                x = jax.tree.map(lambda leaf: leaf[index], xs)  # noqa: B023, called at once
+                carry, output = self.step(carry, x)
+                outputs.append(output)
         return carry, jax.tree.map(lambda *parts: jnp.stack(parts), *(outputs if order.step > 0 else outputs[::-1]))
 
     def _open_streams(self, program: Program, carried: list[Any]) -> None:
@@ -207,7 +216,7 @@ class LoopCall:
             note = _Note(departure, sliced_written, tuple(slot.cell for slot in written))
             return (_Carry(after, leaving.results[: len(arrays)], found), outputs), note
 
-        avals = jax.tree.map(_slice_type, (scanned, xs_arrays))
+        avals = jax.tree.map(slice_type, (scanned, xs_arrays))
         return trace_program(frame, step, carried, init_arrays, *avals)
 
     def _check_pair(self, result: Any) -> None:
@@ -219,31 +228,10 @@ class LoopCall:
             )
 
     def _check_structure(self, departure: Departure, carry: Any) -> None:
-        if not departure.is_same:
-            raise StructureError(
-                f"The structure of a Node was changed inside of `{self.transform}` by "
-                f"`{function_name(self.function)}` (an attribute, a list or a static "
-                "value): a loop is traced once, and each step must find what the step before it left. Change it "
-                "before or after the loop."
-            )
+        check_same_structure(departure, self.arguments, self.transform, self.function, self.step)
         treedef: Any = jax.tree.structure(carry)
-        if treedef != self.init_treedef:
-            raise CarryError(
-                f"The carry of `{self.transform}` keeps its structure from step to step, but it was "
-                f"{self.init_treedef} and `{function_name(self.function)}` returned {treedef}."
-            )
-        count = treedef.num_leaves
-        roots = iter(self._first_roots())
-        for spot, source in enumerate(departure.sources[:count]):
-            is_object = spot in self.arguments.shape.spots
-            if (is_object and source != FromArgument(next(roots))) or (
-                not is_object and isinstance(source, FromArgument | FromGraph | FromOutside)
-            ):
-                raise CarryError(
-                    f"A Node in the carry of `{self.transform}` comes back as the same Node: write to its States in "
-                    f"place. `{function_name(self.function)}` returned another one at leaf {spot} of the carry."
-                )
-        for source in departure.sources[count:]:
+        check_same_objects(departure, self.arguments, self.init_treedef, treedef, self.transform, self.function)
+        for source in departure.sources[treedef.num_leaves :]:
             if isinstance(source, FromArgument | FromOutside) or (
                 isinstance(source, FromGraph)
                 and departure.restructuring is not None
@@ -264,14 +252,12 @@ class LoopCall:
                     "too, where it is whole. Use the argument only, or clone one of the two."
                 )
 
-    def _first_roots(self) -> list[int]:
-        """For each graph object of the carry its number, or that of the first that is the same object."""
-        roots = self.arguments.roots
-        return [
-            next(number for number, root in enumerate(roots) if root is each) for each in roots[: self._carry_roots]
-        ]
-
     # Types of the carry
+
+    def _after(self, program: Program) -> _Carry:
+        """The types after a step."""
+        after: _Carry = jax.tree.unflatten(program.treedef, program.jaxpr.out_avals)[0]
+        return after
 
     def _check(self, program: Program, carry: _Carry) -> None:
         """Refuses what has another structure, shape or dtype after a step.
@@ -279,7 +265,7 @@ class LoopCall:
         Raises:
             CarryError: naming the State, or the leaf of the carry.
         """
-        after, _ = jax.tree.unflatten(program.treedef, program.jaxpr.out_avals)
+        after = self._after(program)
         names = [
             f"`{name}`"
             for name, sliced in zip(target_names(self.arguments, self.step), self.is_sliced, strict=True)
@@ -294,7 +280,7 @@ class LoopCall:
             [*after.values, *after.arrays, *after.found],
         )
         for name, before, now in zip(names, before_all, after_all, strict=True):
-            _check_type(self.transform, name, before, now)
+            check_carried(self.transform, name, before, now)
 
     # Back
 
@@ -307,62 +293,3 @@ class LoopCall:
         written = [finals[number] for number in note.departure.written]
         result: tuple[Any, Any] = arrive(note.departure, self.arguments, [*last.arrays, *outputs], written, fresh)
         return result
-
-
-def _slice_type(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(jnp.shape(leaf)[1:], jnp.result_type(leaf))
-
-
-def _same_tree(first: Any, second: Any) -> bool:
-    treedef: Any = jax.tree.structure(first)
-    return bool(treedef == jax.tree.structure(second))
-
-
-def _promoted(program: Program, carry: _Carry) -> _Carry | None:
-    """The carry with the types that a step gives to its weakly typed leaves; None where they are right already."""
-    after, _ = jax.tree.unflatten(program.treedef, program.jaxpr.out_avals)
-    if not _same_tree(carry, after):
-        return None
-    promoted: _Carry = jax.tree.map(_promote, carry, after)
-    changed = any(old is not new for old, new in zip(jax.tree.leaves(carry), jax.tree.leaves(promoted), strict=True))
-    return promoted if changed else None
-
-
-def _promote(before: Any, after: Any) -> Any:
-    """`before` with the dtype of `after`, where it has a weak one that gives way to it."""
-    aval = jax.typeof(before)
-    if not aval.weak_type or aval.dtype == after.dtype:
-        return before
-    with jax.numpy_dtype_promotion("standard"):
-        if jnp.promote_types(aval.dtype, after.dtype) != after.dtype:
-            return before
-    return lax.convert_element_type(before, after.dtype)
-
-
-def _check_type(transform: str, name: str, before: Any, after: Any) -> None:
-    if not _same_tree(before, after):
-        raise CarryError(
-            f"{name} is carried by `{transform}` and must keep its structure, but it was {jax.tree.structure(before)} "
-            f"and is {jax.tree.structure(after)} after a step."
-        )
-    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
-        aval = jax.typeof(_promote(old, new))
-        if aval.shape != new.shape or aval.dtype != new.dtype:
-            raise CarryError(
-                f"{name} is carried by `{transform}` and must keep its shape and dtype, but it was {aval.str_short()} "
-                f"and is {new.str_short()} after a step. Write a value of the same type, or return it as an output."
-            )
-
-
-def _like(carry: _Carry, after: _Carry) -> _Carry:
-    """The carry after a step, with the weak types of the carry before it."""
-    typed: _Carry = jax.tree.map(
-        lambda before, now: lax.convert_element_type(now, before.dtype) if _is_weaker(before, now) else now,
-        carry,
-        after,
-    )
-    return typed
-
-
-def _is_weaker(before: Any, after: Any) -> bool:
-    return bool(jax.typeof(after).weak_type and not jax.typeof(before).weak_type)

@@ -4,8 +4,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from graphstate._lift._lifted import Lifted
+from graphstate._lift._lifted import watched
 from graphstate._lift._loop import LoopCall
+from graphstate._lift._progress import check_progress
 from graphstate._lift._reuse import is_eager, reused
 
 __all__ = ["for_loop", "scan"]
@@ -18,6 +19,8 @@ def scan(
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
+    *,
+    progress: bool | str = False,
 ) -> tuple[Any, Any]:
     """Scans a function over the leading axis of arrays, with a carry, as `jax.lax.scan` does.
 
@@ -32,11 +35,14 @@ def scan(
         length: the number of steps, where `xs` does not tell.
         reverse: whether to begin at the end.
         unroll: as in `jax.lax.scan`.
+        progress: whether to show a bar, or what stands before it. It needs tqdm (the extra `progress`), is refreshed
+            about twenty times on every run of the loop, compiled or not, and is not shown by the lanes of a map.
 
     Returns:
         The last carry, and the outputs stacked along axis 0.
 
     Raises:
+        MissingPackageError: `progress` is asked for, and tqdm is not installed.
         CarryError: the carry, or a State that is written, changes its structure, shape or dtype.
         StructureError: the structure of a Node is changed inside.
 
@@ -49,22 +55,28 @@ def scan(
         >>> out.shape
         (3,)
     """
-    run = functools.partial(_scan, length=length, reverse=reverse, unroll=unroll)
+    check_progress(progress, "scan")
+    options: dict[str, Any] = {"length": length, "reverse": reverse, "unroll": unroll, "progress": progress}
+    run = functools.partial(_scan, options)
     if is_eager():
-        return reused((f,), (length, reverse, unroll), run, "scan")(init, xs)  # type: ignore[no-any-return]
+        return reused((f,), tuple(options.values()), run, "scan")(init, xs)  # type: ignore[no-any-return]
     return run(f, init, xs)
 
 
-def _scan(
-    f: Callable[..., Any], init: Any, xs: Any, *, length: int | None, reverse: bool, unroll: int | bool
-) -> tuple[Any, Any]:
-    return LoopCall(f, lambda carry, x: f(carry, x), init, xs, _lifted(f, "scan").watch(), "scan").run(
-        length, reverse, unroll
-    )
+def _scan(options: dict[str, Any], f: Callable[..., Any], init: Any, xs: Any) -> tuple[Any, Any]:
+    def step(carry: Any, x: Any) -> tuple[Any, Any]:
+        return f(carry, x)  # type: ignore[no-any-return]
+
+    return LoopCall(f, step, init, xs, watched(f, "scan"), "scan").run(**options)
 
 
 def for_loop(
-    f: Callable[..., Any], *xs: Any, length: int | None = None, reverse: bool = False, unroll: int | bool = 1
+    f: Callable[..., Any],
+    *xs: Any,
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+    progress: bool | str = False,
 ) -> Any:
     """Calls a function for each index of the leading axis of arrays, and stacks its results.
 
@@ -76,11 +88,14 @@ def for_loop(
         length: the number of steps, where `xs` does not tell.
         reverse: whether to begin at the end.
         unroll: as in `jax.lax.scan`.
+        progress: whether to show a bar, or what stands before it. It needs tqdm (the extra `progress`), is refreshed
+            about twenty times on every run of the loop, compiled or not, and is not shown by the lanes of a map.
 
     Returns:
         The results, stacked along axis 0.
 
     Raises:
+        MissingPackageError: `progress` is asked for, and tqdm is not installed.
         CarryError: a State that is written changes its structure, shape or dtype.
         StructureError: the structure of a Node is changed inside.
 
@@ -93,20 +108,16 @@ def for_loop(
         >>> gs.for_loop(add, jnp.arange(4.0)).tolist(), float(total.value)
         ([0.0, 1.0, 3.0, 6.0], 6.0)
     """
-    run = functools.partial(_for_loop, length=length, reverse=reverse, unroll=unroll)
+    check_progress(progress, "for_loop")
+    options: dict[str, Any] = {"length": length, "reverse": reverse, "unroll": unroll, "progress": progress}
+    run = functools.partial(_for_loop, options)
     if is_eager():
-        return reused((f,), (length, reverse, unroll), run, "for_loop")(*xs)
+        return reused((f,), tuple(options.values()), run, "for_loop")(*xs)
     return run(f, *xs)
 
 
-def _for_loop(f: Callable[..., Any], *xs: Any, length: int | None, reverse: bool, unroll: int | bool) -> Any:
+def _for_loop(options: dict[str, Any], f: Callable[..., Any], *xs: Any) -> Any:
     def step(carry: None, x: tuple[Any, ...]) -> tuple[None, Any]:
         return carry, f(*x)
 
-    return LoopCall(f, step, None, xs, _lifted(f, "for_loop").watch(), "for_loop").run(length, reverse, unroll)[1]
-
-
-def _lifted(f: Callable[..., Any], transform: str) -> Lifted:
-    lifted = Lifted(f)
-    lifted.transform = transform
-    return lifted
+    return LoopCall(f, step, None, xs, watched(f, "for_loop"), "for_loop").run(**options)[1]

@@ -402,13 +402,25 @@ def test_a_structural_change_is_an_error():
     def change_slice(layer):
         layer.flag = True
 
-    for change in (set_attribute, change_list):
-        with pytest.raises(
-            StructureError, match=r"The structure of a Node was changed inside of `scan` by .*: a loop is traced once"
-        ):
+    def change_static(carry, x):
+        carry.scale = 2.0
+        del carry.weight
+        return carry, x
+
+    leaf.scale = 1.0
+    told = {
+        set_attribute: "carry.flag: missing",
+        change_list: "carry.items: 0 elements -> 1",
+        change_static: "carry.weight: ParamState -> missing\n  carry.scale: 1.0 -> 2.0",
+    }
+    for change, line in told.items():
+        text = rf"(?s)changed inside of `scan` by `.*{change.__name__}`:\n  {line}.*Change it before or after the call"
+        with pytest.raises(StructureError, match=text) as raised:
             gs.scan(change, leaf, STEPS)
-    with pytest.raises(StructureError, match=r"inside of `for_loop`.*Change it before or after the loop"):
+        assert len(raised.value.differences) == (2 if change is change_static else 1)
+    with pytest.raises(StructureError, match=r"(?s)inside of `for_loop`.*\n  x\[0\].flag: missing -> True\n"):
         gs.for_loop(change_slice, layers)
+    assert leaf.scale == 1.0
     assert leaf.items == []
     assert not hasattr(leaf, "flag")
     assert not hasattr(layers, "flag")
