@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
-from graphstate.errors import FilterError, UpdateError, some_of
+from graphstate.errors import FilterError, StructureError, UpdateError, some_of
 from graphstate.filters import Filter, to_predicate
 
 from ._graphdef import GraphDef
@@ -234,7 +234,21 @@ def union(first: Layout, second: Layout) -> tuple[Layout, list[int]]:
             table.leaves[rows[row]] = head, position
             position += 1
         table.detours.update(dict.fromkeys((rows[row], rows[parent], part) for row, parent, part in layout.detours))
-    return table.layout()
+    joint, order = table.layout()
+    if _has_slashes(joint):
+        _check_written(joint)
+    return joint, order
+
+
+def _check_written(layout: Layout) -> None:
+    known: dict[str, Path] = {}
+    for path in layout.paths:
+        other = known.setdefault(write_path(path), path)
+        if other != path:
+            raise StructureError(
+                f"The paths of a GraphState must differ when they are written, but {other!r} and {path!r} are both "
+                f"written {write_path(path)!r}. Rename one of them, or pass both to `update`, which takes either."
+            )
 
 
 class _Table:

@@ -158,6 +158,72 @@ def test_two_paths_that_are_written_alike_are_refused(table):
         g.split(node)
 
 
+def slashed_attribute():
+    node = Node()
+    node.a = Node()
+    node.a.b = State(1.0)
+    setattr(node, "a/b", State(2.0))
+    return node
+
+
+def slashed_attribute_and_key():
+    node = Node()
+    node.table = {"x": {"y": State(1.0)}}
+    setattr(node, "table/x", {"y": State(2.0)})
+    return node
+
+
+def unnamed_attribute():
+    node = Node()
+    setattr(node, "", State(1.0))
+    return node
+
+
+def slashed_keyword():
+    node = Node()
+    node.call = functools.partial(len, **{"a/b": State(1.0), "a": {"b": State(2.0)}})
+    return node
+
+
+CALLS = {
+    "split": g.split,
+    "graphdef": g.graphdef,
+    "state": g.state,
+    "states": g.states,
+    "nodes": g.nodes,
+    "shared": g.shared,
+    "clone": g.clone,
+    "update": lambda node: g.update(node, {"a/b": 3.0}),
+    "pop": lambda node: g.pop(node, State),
+    "stack": lambda node: g.stack([node, node]),
+    "diff": lambda node: g.diff(node, Node()),
+    "from_dict": lambda node: g.GraphState.from_dict({"a/b": 1.0}, like=node),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("make", [slashed_attribute, slashed_attribute_and_key, unnamed_attribute, slashed_keyword])
+def test_every_call_refuses_paths_that_are_written_alike(make, call):
+    node = make()
+    before = repr(node)
+    text = r"must differ when they are written.*Use keys and attribute names without a slash"
+    with pytest.raises(StructureError, match=text):
+        CALLS[call](node)
+    assert repr(node) == before
+
+
+def test_attribute_names_with_slashes_work_where_nothing_is_written_alike():
+    node = Node()
+    setattr(node, "a/b", State(1.0))
+    node.a = Node()
+    node.a.c = State(2.0)
+    g.update(node, {"a/b": 3.0, "a": {"c": 4.0}})
+    assert g.state(node)["a/b"] == 3.0
+    assert g.states(node)["a/c"].value == 4.0
+    graphdef, state = g.split(node)
+    assert g.diff(g.merge(graphdef, state), node) == []
+
+
 def test_keys_with_slashes_work_where_nothing_is_written_alike():
     node = Node()
     node.params = {"linear/w": State(jnp.ones(2)), "linear/b": State(jnp.zeros(2)), "deep": {"x/y": State(1)}}

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import graphstate.graph as g
-from graphstate.errors import FilterError, UpdateError
+from graphstate.errors import FilterError, StructureError, UpdateError
 from graphstate.filters import PathContains
 from graphstate.graph import BatchState, GraphState, Node, ParamState, State
 
@@ -259,3 +259,15 @@ def test_layouts_of_equal_structures_are_equal_and_copy_to_themselves():
 
 def test_an_ordered_mapping_is_read_as_a_mapping():
     assert len(GraphState.from_dict(collections.OrderedDict(a={"b": jnp.ones(1)}))) == 1
+
+
+def test_a_union_whose_paths_are_written_alike_is_refused():
+    flat, deep = Node(), Node()
+    setattr(flat, "a/b", State(1.0))
+    deep.a = Node()
+    deep.a.b = State(2.0)
+    with pytest.raises(StructureError, match=r"\('a', 'b'\) and \('a/b',\) are both written 'a/b'. Rename one"):
+        g.state(flat) | g.state(deep)
+    g.update(flat, g.state(deep))
+    assert vars(flat)["a/b"].value == 2.0
+    assert list(g.state(flat) | g.state(flat)) == [("a/b",)]

@@ -2,12 +2,12 @@
 
 import jax.numpy as jnp
 import pytest
+import treescope  # noqa: TID253, only the package itself imports it late
 
 import graphstate.graph as g
 from graphstate.graph import Node, ParamState, State
 from tests.graph.graphs import Branch, Leaf, chain
 
-treescope = pytest.importorskip("treescope")
 pytestmark = pytest.mark.no_leak_check("very many eager operations")
 
 
