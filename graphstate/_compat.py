@@ -1,6 +1,6 @@
 """The one file that may touch `jax._src` or ask for a version; each exception with its reason.
 
-Tested with jax 0.10.2. What is taken from the inside of JAX, and why the public API does not do:
+Tested with jax 0.10.0 and 0.10.2. What is taken from the inside of JAX, and why the public API does not do:
 
 - the current trace, in 35 ns: every read of a State asks for it, and the public way round
   (`take_current_trace`) is a context manager that costs ten times as much;
@@ -8,6 +8,7 @@ Tested with jax 0.10.2. What is taken from the inside of JAX, and why the public
   there is no public question for either;
 - whether a value is batched by one particular `vmap`: there is no public question for it;
 - what its trace caches are keyed by: a program that is kept here must be found under the same conditions;
+- the jaxprs in the parameters of equations: `jax.extend.core` does not find them;
 - replacing the inputs of a jaxpr: `Jaxpr.replace` is public, the debug info that must agree with it is not.
 """
 
@@ -16,6 +17,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax._src import config as _config  # see above
 from jax._src import core as _core  # see above
 from jax._src.array import (
@@ -23,6 +25,7 @@ from jax._src.array import (
 )  # the exact type of a concrete array: `type(x) is ArrayImpl` costs 30 ns
 from jax._src.interpreters.partial_eval import DynamicJaxprTrace as _DynamicJaxprTrace
 from jax.extend import core as _extend
+from jax.interpreters.partial_eval import dce_jaxpr as _dce_jaxpr
 
 Tracer = jax.core.Tracer
 Trace = Any
@@ -54,8 +57,19 @@ def is_caching(trace: Trace) -> bool:
 
 
 def is_traced_by(value: Any, trace: Trace) -> bool:
-    """Whether `value` is a tracer of `trace`: of a `vmap`, whether it depends on the lane."""
+    """Whether `value` is a tracer of `trace`."""
     return isinstance(value, Tracer) and value._trace is trace
+
+
+def is_batched_by(value: Any, trace: Trace) -> bool:
+    """Whether `value` depends on the lane of `trace`: all that `custom_jvp` returns there is a tracer of it."""
+    return is_traced_by(value, trace) and getattr(value, "batch_dim", trace) is not None
+
+
+def varying_axes(value: Any) -> frozenset[Any]:
+    """The mesh axes over which `value` varies, inside of a `jax.shard_map` that keeps account of it."""
+    manual: Any = getattr(jax.typeof(value), "manual_axis_type", None)
+    return frozenset() if manual is None else frozenset(manual.varying)
 
 
 # A value of this context enters the key of every trace cache of JAX: under a fresh one, a plain `jax.jit`
@@ -93,7 +107,49 @@ def run_jaxpr(closed: Any, arguments: Sequence[Any]) -> list[Any]:
     return list(_extend.jaxpr_as_fun(closed)(*arguments))
 
 
+def iter_jaxprs(jaxpr: Any) -> Iterator[Any]:
+    """A jaxpr, and all those in the parameters of its equations."""
+    pending = [getattr(jaxpr, "jaxpr", jaxpr)]
+    while pending:
+        current = pending.pop()
+        yield current
+        pending += _core.subjaxprs(current)
+
+
 def trace_context() -> Any:
     """What JAX's trace caches are keyed by beside functions and types: its configuration, but not `trace_token`."""
     with trace_token(None):
         return _config.trace_context()
+
+
+def part_of(closed: Any, used: Sequence[bool]) -> tuple[Any, list[bool]]:
+    """The jaxpr with some of its outputs and all of its inputs, and which inputs these outputs depend on."""
+    jaxpr, _ = _dce_jaxpr(closed.jaxpr, list(used), instantiate=True)
+    _, needed = _dce_jaxpr(closed.jaxpr, list(used))
+    return _extend.ClosedJaxpr(jaxpr, closed.consts), needed
+
+
+def bare_part_of(closed: Any, used: Sequence[bool]) -> tuple[Any, bool]:
+    """The jaxpr with some of its outputs and all inputs, without effects that those do not need; is any left?"""
+    jaxpr = closed.jaxpr
+    outvars = [var for var, wanted in zip(jaxpr.outvars, used, strict=True) if wanted]
+    needed, eqns = set(map(id, outvars)), []
+    for eqn in reversed(jaxpr.eqns):
+        if any(id(var) in needed for var in eqn.outvars):
+            eqns.append(eqn)
+            needed.update(map(id, eqn.invars))
+    effects = frozenset().union(*(eqn.effects for eqn in eqns))
+    part = jaxpr.replace(
+        eqns=eqns[::-1], outvars=outvars, effects=effects, debug_info=jaxpr.debug_info.with_unknown_names()
+    )
+    return _extend.ClosedJaxpr(part, closed.consts), bool(effects)
+
+
+def differentiable_outputs(closed: Any, inputs: Sequence[bool]) -> list[bool]:
+    """Which outputs have a derivative by some of the inputs, as far as its operations tell one by one."""
+    jaxpr = closed.jaxpr
+    found = {id(var) for var, given in zip(jaxpr.invars, inputs, strict=True) if given}
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name != "stop_gradient" and any(id(var) in found for var in eqn.invars):
+            found.update(id(var) for var in eqn.outvars if jnp.issubdtype(var.aval.dtype, jnp.inexact))
+    return [id(var) in found for var in jaxpr.outvars]

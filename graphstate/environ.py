@@ -247,6 +247,11 @@ def lookup(name: str) -> Any:
     return _find(name).held
 
 
+def lookup_all() -> dict[str, Any]:
+    """As `lookup`, of every setting that this thread sees, by name."""
+    return {name: made.held for name, made in _visible().items()}
+
+
 def depend_on(name: str) -> Any:
     """As `lookup`, noted in the frames that the setting reaches into, as if the traced functions had read it."""
     made = _find(name)

@@ -10,6 +10,12 @@
     ├── StateTypeError (TypeError)          a value that no State can hold, an argument that no transform takes
     ├── CarryError (TypeError)              a carry changes its type from one step to the next
     ├── BranchError (TypeError)             the branches of a choice return different things
+    ├── RuleError (TypeError)               a rule of `custom_jvp` or `custom_vjp` does not fit its function
+    ├── TangentError (TypeError)            a tangent or cotangent is not like the value that it belongs to
+    ├── MissingPackageError (ImportError)   a package of an extra is needed, and not installed
+    ├── ShardingError (ValueError)          a sharding does not fit what it is meant for
+    ├── DonatedError (RuntimeError)         a State has no value: a call that failed had been given its buffer
+    ├── TraceCountError (RuntimeError)      a function was traced more often than it may be
     └── TraceContextError (RuntimeError)    a State or Node is used where its trace does not reach
 
     StaleReadWarning (UserWarning)          a program that plain JAX caches has read the value of a State
@@ -25,12 +31,18 @@ __all__ = [
     "BatchAxisError",
     "BranchError",
     "CarryError",
+    "DonatedError",
     "FilterError",
     "GraphStateError",
+    "MissingPackageError",
+    "RuleError",
+    "ShardingError",
     "StaleReadWarning",
     "StateTypeError",
     "StructureError",
+    "TangentError",
     "TraceContextError",
+    "TraceCountError",
     "UpdateError",
 ]
 
@@ -100,6 +112,38 @@ class CarryError(GraphStateError, TypeError):
 
 class BranchError(GraphStateError, TypeError):
     """The branches of a choice return, or leave in a State, values of different structures, shapes or dtypes."""
+
+
+class RuleError(GraphStateError, TypeError):
+    """A rule of `custom_jvp` or `custom_vjp` is missing, or does not do what its function does."""
+
+
+class TangentError(GraphStateError, TypeError):
+    """A tangent or cotangent has another structure, shape or dtype than the value that it belongs to."""
+
+
+class MissingPackageError(GraphStateError, ImportError):
+    """What was asked for needs a package that is not installed."""
+
+
+class ShardingError(GraphStateError, ValueError):
+    """A sharding does not fit the argument, State or result that it is meant for."""
+
+
+class DonatedError(GraphStateError, RuntimeError):
+    """A State has no value until it is written: its buffer was donated to a call that failed."""
+
+
+class TraceCountError(GraphStateError, RuntimeError):
+    """A function was traced more often than `assert_max_traces` allows.
+
+    Attributes:
+        differences: what differs from the trace before, one line each.
+    """
+
+    def __init__(self, message: str, differences: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.differences = tuple(differences)
 
 
 class TraceContextError(GraphStateError, RuntimeError):

@@ -6,5 +6,8 @@ _arguments  the arguments of a call, and the graph that they make together
 _boundary   carrying that graph into a trace and back out
 _capture    tracing once, with inputs that are found on the way
 _lifted     what all transformed functions have in common
+_gradient   what is differentiated
+_tangent    what gradients, tangents and cotangents look like
+_derivative one call of a differentiated function
 _cached     calling a traced program again
 """

@@ -69,7 +69,8 @@ def enter(frame: Frame, arguments: Arguments, values: Sequence[Any], arrays: Seq
         leaves[spot] = root
     for target, place in zip(arguments.targets, graphdef.leaves, strict=True):
         if isinstance(target, State):
-            frame.aliases[id(target)] = inside.objects[place]
+            copy = inside.objects[place]
+            frame.aliases[id(target)], frame.origins[id(copy)] = copy, target
     args, kwargs = jax.tree.unflatten(shape.treedef, leaves)
     return inside, args, kwargs
 

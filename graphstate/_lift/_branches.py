@@ -15,7 +15,7 @@ from graphstate.errors import BranchError, StructureError, some_of
 from graphstate.graph._diff import diff
 
 from ._arguments import function_name, target_names
-from ._boundary import Departure, FromGraph, FromValues, arrive
+from ._boundary import Departure, FromArgument, FromGraph, FromOutside, FromValues, Source, arrive
 from ._capture import Program
 from ._captured import Operands, Outputs, capture, read_captured
 from ._carry import common_type, convert, same_tree
@@ -158,7 +158,7 @@ class BranchCall:
     def _check_objects(self, branch: Callable[..., Any], first: Departure, other: Departure) -> None:
         """Nodes and States in the results: the same object in all branches, or a new one of the same structure."""
         for source, its in zip(first.sources, other.sources, strict=True):
-            if source != its and not (isinstance(source, FromGraph) and isinstance(its, FromGraph)):
+            if self._identity(source, first) != self._identity(its, other):
                 raise BranchError(
                     f"The branches of `{self.transform}` must return the same Node, or each a new one, but "
                     f"`{function_name(self.branches[0])}` and `{function_name(branch)}` return different objects: "
@@ -174,6 +174,20 @@ class BranchCall:
             + some_of(differences or ["they share other objects of the caller"]),
             differences,
         )
+
+    def _identity(self, source: Source, departure: Departure) -> Any:
+        """Equal for results that are the same object outside, and for all that are new."""
+        arguments = self.operands.arguments
+        match source:
+            case FromArgument(root=root):
+                return id(arguments.roots[root])
+            case FromOutside():
+                return id(source.object)
+            case FromGraph(place=place):
+                assert departure.restructuring is not None
+                origin = dict(departure.restructuring.origins).get(place)
+                return None if origin is None else id(arguments.objects()[origin])
+        return source
 
     def _differs(self, name: str, kinds: Sequence[Any]) -> BranchError:
         told = [f"{kind} in `{function_name(branch)}`" for branch, kind in zip(self.branches, kinds, strict=True)]

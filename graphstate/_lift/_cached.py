@@ -12,7 +12,7 @@ lists and writes back what was written.
 
 import itertools
 import operator
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
 
 import jax
@@ -26,11 +26,14 @@ from graphstate.random._stream import exclusive
 
 from ._arguments import Arguments, Joint, Shape, function_name, make_shape
 from ._boundary import arrive
+from ._build import Options
+from ._built import BuiltCall
 from ._capture import read_source
-from ._entry import Again, Entry, Gone, Note, Raced, RunEagerly, calling
+from ._entry import Again, Entry, Gone, Note, Raced, RunEagerly, Uncompiled, as_seen, calling
 from ._lanes import read_lazily
 from ._lifted import Lifted, note_watch
 from ._plan import Plan, plan_of
+from ._progress import close_failed
 from ._watch import Watch
 
 __all__ = ["CachedFunction"]
@@ -86,6 +89,10 @@ class CachedFunction(Lifted):
         """Splits off the static arguments; hashable, and handed to `run_user` again."""
         return (), args, kwargs
 
+    def build_options(self, statics: Any, shape: Shape) -> Options | None:
+        """What is asked of the compiled programs; None where their compilation does not depend on what they write."""
+        return None
+
     def run_user(self, statics: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls the user's function while it is traced."""
         return self.function(*args, **kwargs)
@@ -107,22 +114,31 @@ class CachedFunction(Lifted):
         token, match, watch, plans = self._find(statics, leaves, shape)
         try:
             if match is None:
-                return self._first_run(token, watch, statics, leaves, shape, plans)
+                match = self._match(watch, statics, leaves, shape, plans)
+                result = self._run(match, watch, statics, leaves, plans)
+                self._remember(token, match, watch)
+                return result
             entry = match.entry
             if (
                 entry is not None
                 and local.frame is None
                 and current_trace() is EVAL
-                and not entry.draws
+                and entry.is_quick
                 and entry.revision == match.revision
                 and entry.holds()
             ):
                 return _call(entry, match, leaves, plans)
             return self._run(match, watch, statics, leaves, plans)
         except (Again, Gone, Raced):
-            return self._run(match, watch, statics, leaves, plans)  # type: ignore[arg-type]
+            pass
         except RunEagerly:
             return self.run_user(statics, args, kwargs)
+        assert match is not None
+        return self._run(match, watch, statics, leaves, plans)
+
+    def entries(self) -> list[list[Entry]]:
+        """What is remembered of it."""
+        return list(self._entries.values())
 
     def clear_cache(self) -> None:
         """Forgets every traced and compiled program of this function."""
@@ -144,7 +160,7 @@ class CachedFunction(Lifted):
             captured = [read_source(source, environ.depend_on) for source in entry.sources]
             calling.arguments = leaves, match.shape, match.joint
             try:
-                result = getattr(entry.compiled, stage)(values, captured, [leaves[spot] for spot in match.shape.rest])
+                result = entry.stage(stage, values, captured, [leaves[spot] for spot in match.shape.rest])
                 self._remember(token, match, watch)
                 return result
             except Again:
@@ -202,24 +218,15 @@ class CachedFunction(Lifted):
             return entry
         targets = match.joint.leaves(plans)
         for entry in match.entries:
-            if entry.suits(targets) and entry.holds():
+            if entry.suits(targets) and entry.holds() and not entry.is_traced_here():
                 break
         else:
-            entry = Entry(self, watch, statics)
+            entry = Entry(self, watch, statics, match.shape, match.joint)
             match.entries.append(entry)
         match.entry, match.revision = entry, entry.revision
         return entry
 
     # Running it
-
-    def _first_run(
-        self, token: Hashable, watch: Watch, statics: Any, leaves: Any, shape: Shape, plans: list[Plan]
-    ) -> Any:
-        """Runs a call that was not made with these objects before, and remembers where it led."""
-        match = self._match(watch, statics, leaves, shape, plans)
-        result = self._run(match, watch, statics, leaves, plans)
-        self._remember(token, match, watch)
-        return result
 
     def _remember(self, token: Hashable, match: _Match, watch: Watch) -> None:
         if watch.is_current():
@@ -235,7 +242,8 @@ class CachedFunction(Lifted):
             entry = self._entry_of(match, watch, statics, plans)
             try:
                 if local.frame is None and current_trace() is EVAL:
-                    return _call(entry, match, leaves, plans)
+                    call = _call if entry.tailor is None else _call_built
+                    return call(entry, match, leaves, plans)
                 return _call_in_trace(entry, match, leaves, plans)
             except Again:
                 attempts += 1
@@ -266,6 +274,9 @@ def _call(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan]) -> 
     calling.arguments = leaves, shape, joint
     try:
         returned = entry.compiled(values, captured, [leaves[spot] for spot in shape.rest])
+    except (jax.errors.JaxRuntimeError, KeyboardInterrupt):
+        close_failed()
+        raise
     finally:
         calling.arguments = None
     if entry.revision != match.revision:
@@ -275,16 +286,58 @@ def _call(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan]) -> 
         with exclusive():
             _check_streams(targets, values)
             _check_streams(cells, captured)
-            return _write_back(entry, returned, Arguments(leaves, shape, joint), targets, cells)
-    note, (results, written, fresh, outer) = entry.understand(returned)
+            return _write_back(entry, *entry.understand(returned), match, leaves, targets, cells)
+    note, outputs = entry.understand(returned)
     if note.is_pure:
-        return results
+        return outputs[0]
+    return _write_back(entry, note, outputs, match, leaves, targets, cells)
+
+
+def _write_back(
+    entry: Entry, note: Note, outputs: Any, match: _Match, leaves: list[Any], targets: list[Any], cells: list[Any]
+) -> Any:
+    """Writes what a program has written, where nothing is being traced; returns the result."""
+    results, written, fresh, outer = outputs
     closed = entry.written_cells(note, cells) if note.captured else []
-    if not note.is_simple:
-        return _finish(note, Arguments(leaves, shape, joint), closed, results, written, fresh, outer)
+    if not note.is_simple or (not note.reads_all and None in closed):
+        arguments = Arguments(leaves, match.shape, match.joint)
+        return _finish(note, arguments, closed, results, written, fresh, outer)
     if written or closed:
         commit_arrays([targets[number] for number in note.departure.written] + closed, written + outer)
     return results
+
+
+def _call_built(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan]) -> Any:
+    """As `_call`, for programs that are built in their own way, and may be given buffers for good.
+
+    Such a program cannot run again if somebody else has drawn from its streams meanwhile, so nobody may: the lock is
+    held while it is started, but never while it is compiled.
+    """
+    targets = match.joint.leaves(plans)
+    cells = entry.captured_cells() if entry.sources else []
+    arrays = [leaves[spot] for spot in match.shape.rest]
+    call = BuiltCall(entry, entry.find_build(lambda: _read(targets), arrays), targets, cells, arrays)
+    calling.arguments = leaves, match.shape, match.joint
+
+    def finish(note: Note, outputs: Any) -> Any:
+        return _write_back(entry, note, outputs, match, leaves, targets, cells)
+
+    try:
+        if not call.build.draws:
+            return call.run(_read, finish)
+        calling.must_be_compiled = True
+        try:
+            with exclusive():
+                return call.run(_read, finish)
+        except Uncompiled:
+            pass
+        finally:
+            calling.must_be_compiled = False
+        call.compile(_read)
+        with exclusive():
+            return call.run(_read, finish)
+    finally:
+        calling.arguments = None
 
 
 def _unsettled(function: Any) -> TraceContextError:
@@ -305,12 +358,6 @@ def _check_streams(cells: list[Any], values: list[Any]) -> None:
             raise Raced(cell)
 
 
-def _write_back(entry: Entry, returned: Any, arguments: Arguments, targets: list[Any], cells: list[Any]) -> Any:
-    note, (results, written, fresh, outer) = entry.understand(returned)
-    closed = entry.written_cells(note, cells) if note.captured else []
-    return _finish(note, arguments, closed, results, written, fresh, outer)
-
-
 def _check_again(entry: Entry, match: _Match, targets: list[Any]) -> None:
     """After a call during which more was found out, maybe by another thread: does the program still suit this call?"""
     if not entry.suits(targets) or not entry.holds():
@@ -326,15 +373,15 @@ def _call_in_trace(entry: Entry, match: _Match, leaves: list[Any], plans: list[P
     captured = [read_source(source, environ.depend_on) for source in entry.sources]
     calling.arguments = leaves, match.shape, match.joint
     try:
-        returned = entry.compiled(values, captured, [leaves[spot] for spot in match.shape.rest])
+        note, outputs = entry.run_inside(values, captured, [leaves[spot] for spot in match.shape.rest])
     finally:
         calling.arguments = None
     _pass_on(entry)  # again: what the call has read while it was traced is known now
-    note, (results, written, fresh, outer) = entry.understand(returned)
+    results, written, fresh, outer = outputs
     for number, (_, stream) in enumerate(read):
         if stream is not None and number not in note.unread:
             stream.checked()
-    closed = [ref() for ref in note.captured]
+    closed = [as_seen(ref()) for ref in note.captured]
     return _finish(note, Arguments(leaves, match.shape, match.joint), closed, results, written, fresh, outer)
 
 
@@ -348,7 +395,7 @@ def _finish(
     return arrive(note.departure, arguments, results, written, fresh)
 
 
-def _read(leaves: list[Any]) -> list[Any]:
+def _read(leaves: Sequence[Any]) -> list[Any]:
     return [unpack(outer_value(leaf)) if isinstance(leaf, Cell) else leaf for leaf in leaves]
 
 

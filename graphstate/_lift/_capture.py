@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 
 from graphstate._compat import bind_input, run_jaxpr, with_inputs
-from graphstate._trace import Cell, Frame, base_cell_value, outer_value, pack, unpack
+from graphstate._trace import Cell, Frame, base_cell_value, current_frame, outer_value, pack, unpack
 
 __all__ = ["CaptureFrame", "Program", "Source", "trace_program"]
 
@@ -25,18 +25,38 @@ class Source:
     Attributes:
         cell: the State, held weakly.
         setting: the name of the setting, if it is one; whatever Cell has its value then is read.
+        is_copy: whether the State stands for its copy in the trace of the caller, which has not outlived that trace.
     """
 
-    __slots__ = ("cell", "setting")
+    __slots__ = ("cell", "is_copy", "setting")
 
-    def __init__(self, cell: Cell, setting: str | None) -> None:
+    def __init__(self, cell: Cell, setting: str | None, is_copy: bool = False) -> None:
         self.cell = weakref.ref(cell)
         self.setting = setting
+        self.is_copy = is_copy
 
     @property
     def key(self) -> object:
         """Equal for two sources of the same value."""
         return self.setting if self.setting is not None else self.cell
+
+    def lasting(self, frame: Frame | None) -> "Source":
+        """The source for calls in other traces: of a copy in `frame` or around it what it is a copy of."""
+        cell = self.cell()
+        if cell is None or frame is None:
+            return self
+        origin = frame.origin(cell)
+        return self if origin is cell else Source(origin, self.setting, is_copy=True)
+
+    def read(self, lookup: Callable[[str], Any]) -> Any:
+        """The packed value where the caller runs."""
+        if self.setting is not None:
+            return outer_value(lookup(self.setting))
+        cell, frame = self.cell(), current_frame()
+        if self.is_copy and frame is not None:
+            cell = frame.copy_of(cell)
+        assert cell is not None
+        return outer_value(cell)
 
 
 class CaptureFrame(Frame):
@@ -97,6 +117,10 @@ class Program(NamedTuple):
         """Whether captured values have the types that the program was traced for."""
         return all(map(operator.eq, self.types, map(type_of, captured)))
 
+    def lasting(self, frame: Frame) -> "Program":
+        """The program for calls in other traces than this one: it captures no copies that end with a frame."""
+        return self._replace(sources=tuple(source.lasting(frame) for source in self.sources))
+
     def run(self, inputs: Sequence[Any], captured: Sequence[Any]) -> Any:
         """The outputs, recorded in the current trace."""
         return jax.tree.unflatten(
@@ -141,5 +165,4 @@ def unread_inputs(jaxpr: Any, inputs: Sequence[Any], *, carried: bool) -> list[b
 
 def read_source(source: Source, lookup: Callable[[str], Any]) -> Any:
     """The value of a source where the caller runs."""
-    cell: Any = source.cell() if source.setting is None else lookup(source.setting)
-    return unpack(outer_value(cell))
+    return unpack(source.read(lookup))

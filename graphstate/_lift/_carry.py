@@ -1,7 +1,7 @@
 """What must agree: a carry before and after a step, the types of what several branches return."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +18,12 @@ __all__ = [
     "common_type",
     "convert",
     "keep_types",
-    "promote",
     "promoted",
     "same_tree",
 ]
 
 _Tree = TypeVar("_Tree")
+_NUMBERS: Final = {"i": int, "f": float, "c": complex}
 
 
 def same_tree(first: Any, second: Any) -> bool:
@@ -32,7 +32,7 @@ def same_tree(first: Any, second: Any) -> bool:
     return bool(treedef == jax.tree.structure(second))
 
 
-def promote(before: Any, after: Any) -> Any:
+def _promote(before: Any, after: Any) -> Any:
     """`before` with the dtype of `after`, where it has a weak one that gives way to it."""
     aval = jax.typeof(before)
     if not aval.weak_type or aval.dtype == after.dtype or not _gives_way(aval, after):
@@ -44,17 +44,18 @@ def promoted(before: _Tree, after: Any) -> _Tree | None:
     """A carry with the types that a step gives to its weakly typed leaves; None where they are right already."""
     if not same_tree(before, after):
         return None
-    found: _Tree = jax.tree.map(promote, before, after)
+    found: _Tree = jax.tree.map(_promote, before, after)
     changed = any(old is not new for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(found), strict=True))
     return found if changed else None
 
 
 def _gives_way(weak: Any, other: Any) -> bool:
     """Whether a weakly typed value takes the type of another one, as it does in arithmetic."""
-    if jnp.issubdtype(weak.dtype, jax.dtypes.extended) or jnp.issubdtype(other.dtype, jax.dtypes.extended):
+    number = _NUMBERS.get(weak.dtype.kind)
+    if number is None or jnp.issubdtype(other.dtype, jax.dtypes.extended):
         return False
     with jax.numpy_dtype_promotion("standard"):
-        return bool(jnp.promote_types(weak.dtype, other.dtype) == other.dtype)
+        return bool(jnp.promote_types(number, other.dtype) == other.dtype)
 
 
 def common_type(avals: Sequence[Any]) -> Any:
@@ -105,7 +106,7 @@ def check_carried(transform: str, name: str, before: Any, after: Any) -> None:
             f"and is {jax.tree.structure(after)} after a step."
         )
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
-        aval = jax.typeof(promote(old, new))
+        aval = jax.typeof(old)
         if aval.shape != new.shape or aval.dtype != new.dtype:
             raise CarryError(
                 f"{name} is carried by `{transform}` and must keep its shape and dtype, but it was {aval.str_short()} "

@@ -5,13 +5,14 @@ from the values of its slices; the Node that it returns has the same structure, 
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
-from graphstate._trace import Frame, describe, pack
-from graphstate.errors import CarryError, StructureError, TraceContextError, some_of
+from graphstate._trace import Cell, Frame, base_cell_value, describe, pack
+from graphstate.errors import AxisError, CarryError, StructureError, TraceContextError, some_of
 from graphstate.graph._attributes import is_graph_object
 from graphstate.graph._diff import diff
 from graphstate.graph._flatten import flatten, unflatten
@@ -19,13 +20,16 @@ from graphstate.graph._heads import StateHead
 from graphstate.graph._split import leaf_value
 from graphstate.graph._state import State
 
-from ._arguments import argument_names, function_name, gather, target_names
+from ._arguments import argument_names, function_name, gather, is_array_like, target_names
 from ._axes import lane_count
-from ._boundary import Inside, enter
+from ._boundary import Inside, enter, not_an_array
 from ._lifted import watched
 from ._traced import name_cells
 
 __all__ = ["CombineCall"]
+
+
+_NOTHING: Final = "there is no array in what it was given."
 
 
 class CombineCall:
@@ -41,15 +45,28 @@ class CombineCall:
     def __init__(self, function: Callable[..., Any], elements: Any, axis: int, transform: str) -> None:
         self.function = function
         self.transform = transform
-        self.axis = axis
         self.watch = watched(function, transform)
         self.arguments = gather((elements,), {}, transform, function)
         self.treedef: Any = jax.tree.structure(elements)
         self.values, self.arrays = self.arguments.values(), self.arguments.arrays()
         names = argument_names(self.arguments.shape.treedef, function)
-        named = [*target_names(self.arguments, function), *(names[spot] for spot in self.arguments.shape.rest)]
-        leaves = [*self.values, *self.arrays]
-        lane_count([(name, value, axis) for name, value in zip(named, leaves, strict=True)], None, transform)
+        self.names = [*target_names(self.arguments, function), *(names[spot] for spot in self.arguments.shape.rest)]
+        named = list(zip(self.names, [*self.values, *self.arrays], strict=True))
+        lane_count([(name, value, axis) for name, value in named], None, transform, nothing=_NOTHING)
+        self.axis = self._counted(named, axis)
+
+    def _counted(self, named: list[tuple[str, Any]], axis: int) -> int:
+        """The axis, counted from the front, as it must be the same for all arrays."""
+        if axis >= 0:
+            return axis
+        counted = {jnp.ndim(leaf) + axis: name for name, value in named for leaf in jax.tree.leaves(value)}
+        if len(counted) > 1:
+            lines = [f"axis {number} of `{name}`" for number, name in sorted(counted.items())]
+            raise AxisError(
+                f"`axis` of `{self.transform}` is {axis}, which is not one axis of arrays that have different numbers "
+                f"of them:\n{some_of(lines)}\nCount it from the front."
+            )
+        return next(iter(counted))
 
     def run(self, reverse: bool) -> Any:
         """Runs the scan; returns the prefixes."""
@@ -63,6 +80,7 @@ class CombineCall:
             left, (one,), _ = enter(frame, self.arguments, *first)
             right, (two,), _ = enter(frame, self.arguments, *second)
             name_cells(frame, left, self.arguments, self.function, self.watch)
+            self._name_second(frame, right)
             with self.watch.guarded():
                 result = self.function(one, two)
             written = [*_written(left), *_written(right), *(slot.cell for slot in frame.written())]
@@ -71,10 +89,37 @@ class CombineCall:
                     f"`{self.transform}` combines elements in no fixed order, but `{function_name(self.function)}` "
                     f"wrote {describe(written[0])}; drawing writes, too. Return a new value or Node, or use `scan`."
                 )
-            return self._take_apart(result)
+            after = self._take_apart(result)
+            self._check_types(first, after)
+            return after
+
+    def _name_second(self, frame: Frame, right: Inside) -> None:
+        """Lets messages call the States of the second element by their paths, too."""
+        find_first = frame.find_name
+
+        def find_name(cell: Cell) -> str | None:
+            for name, place in zip(self.names, right.graphdef.leaves if right.roots else (), strict=False):
+                if right.objects[place] is cell:
+                    return f"{name} of the second element"
+            return find_first(cell)
+
+        frame.find_name = find_name
+
+    def _check_types(self, before: Any, after: Any) -> None:
+        """Refuses a combination that has not the structure, shapes and dtypes of an element."""
+        (values, arrays), (new_values, new_arrays) = before, after
+        for name, old, new in zip(self.names, [*values, *arrays], [*new_values, *new_arrays], strict=True):
+            kinds = [str(jax.tree.map(_type_of, each)) for each in (old, new)]
+            if kinds[0] != kinds[1]:
+                raise CarryError(
+                    f"The function of `{self.transform}` returns what it takes, but `{name}` was {kinds[0]} and "
+                    f"`{function_name(self.function)}` returned {kinds[1]}. Convert it."
+                )
 
     def _take_apart(self, result: Any) -> Any:
         leaves, treedef = jax.tree.flatten(result)
+        if any(not is_graph_object(leaf) and not is_array_like(leaf) for leaf in leaves):
+            raise not_an_array(result, self.transform)
         objects = [leaf for leaf in leaves if is_graph_object(leaf)]
         spots = tuple(spot for spot, leaf in enumerate(leaves) if is_graph_object(leaf))
         if treedef != self.treedef or spots != self.arguments.shape.spots:
@@ -107,9 +152,13 @@ class CombineCall:
         return jax.tree.unflatten(self.treedef, [found[spot] for spot in range(len(found))])
 
 
+def _type_of(leaf: Any) -> str:
+    return f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"
+
+
 def _written(inside: Inside) -> Iterator[State]:
     """The States of an element that were written."""
     for place, before in zip(inside.graphdef.leaves if inside.roots else (), inside.initial, strict=True):
         item = inside.objects[place]
-        if isinstance(item, State) and item._held is not before:
+        if isinstance(item, State) and base_cell_value(item) is not before:
             yield item

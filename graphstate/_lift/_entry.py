@@ -4,11 +4,12 @@ An entry holds one `jax.jit`, which tells programs apart by shapes and dtypes; a
 which States they capture, which settings they have read, what the functions that they called refer to.
 """
 
+import functools
 import itertools
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import jax
@@ -22,8 +23,9 @@ from graphstate.graph._node import Node
 from graphstate.graph._state import State
 from graphstate.random import RandomState
 
-from ._arguments import Arguments, Joint, Shape
+from ._arguments import Arguments, Joint, Shape, function_name
 from ._boundary import Departure, Leaving, enter, leave
+from ._build import Build, Tailor
 from ._capture import CaptureFrame, Program, Source, trace_program, unread_inputs
 from ._plan import plan_of
 from ._traced import name_cells
@@ -32,7 +34,19 @@ from ._watch import Watch, functions_of, is_watchable
 if TYPE_CHECKING:
     from ._cached import CachedFunction
 
-__all__ = ["Again", "Calling", "Entry", "Gone", "Note", "Raced", "Returned", "RunEagerly", "calling"]
+__all__ = [
+    "Again",
+    "Calling",
+    "Entry",
+    "Gone",
+    "Note",
+    "Raced",
+    "Returned",
+    "RunEagerly",
+    "Uncompiled",
+    "as_seen",
+    "calling",
+]
 
 _serials: Final = itertools.count(1)
 _PROGRAMS: Final = 64
@@ -62,14 +76,26 @@ class Raced(Exception):  # noqa: N818, not an error
         )
 
 
+class Uncompiled(Exception):  # noqa: N818, not an error
+    """The program must be compiled before it can be run while a lock is held."""
+
+
 class RunEagerly(Exception):  # noqa: N818, not an error
     """JAX was told not to compile (`jax.disable_jit`)."""
 
 
 class Calling(threading.local):
-    """The call that this thread is making, for the tracing that it may lead to."""
+    """The call that this thread is making, for the tracing that it may lead to.
+
+    Attributes:
+        arguments: its arguments.
+        types: those of its inputs, where programs of one entry are built in several ways.
+        must_be_compiled: whether it must not wait for a compiler.
+    """
 
     arguments: tuple[list[Any], Shape, Joint] | None = None
+    types: Hashable = None
+    must_be_compiled: bool = False
 
 
 calling: Final = Calling()
@@ -85,9 +111,10 @@ class Note:
         is_simple: whether what was written are single arrays in States, and the result holds no graph objects.
         unread: the arguments' RandomStates, by number, whose keys the program does not look at.
         positions: where the captured States stand among those that the entry reads, as of a revision of it.
+        reads_all: whether all of them do.
     """
 
-    __slots__ = ("captured", "departure", "is_pure", "is_simple", "positions", "revision", "unread")
+    __slots__ = ("captured", "departure", "is_pure", "is_simple", "positions", "reads_all", "revision", "unread")
 
     def __init__(self, departure: Departure, captured: tuple[weakref.ref[Cell], ...], is_simple: bool) -> None:
         self.departure = departure
@@ -96,6 +123,7 @@ class Note:
         self.is_pure = is_simple and not departure.written and not captured
         self.unread: frozenset[int] = frozenset()
         self.positions: tuple[int, ...] = ()
+        self.reads_all = True
         self.revision = -1
 
     def __eq__(self, other: object) -> bool:
@@ -129,6 +157,9 @@ class Entry:
     """The programs of one function for one structure.
 
     Attributes:
+        statics: the static arguments.
+        shape: what the arguments look like.
+        graphdef: the graph that they make together.
         sources: the States and array settings that the programs take as inputs beside the arguments.
         revision: goes up when more is found out, so that what was concluded before is looked at again.
         draws: whether a program draws from a RandomState that threads may share.
@@ -137,12 +168,16 @@ class Entry:
         watches: what the functions depend on that were called, beside the one of the entry.
         alias_reads: the arguments' States, by number, that were also reached through the closure.
         note: what the outputs of the programs mean, as long as all of them mean the same.
+        tailor: makes the builds of programs whose compilation depends on what they write; None where none does.
+        is_quick: whether a warm call has nothing to mind but what it reads and writes.
         watch_key: what the function depends on, without what it was seen to change itself.
     """
 
-    def __init__(self, owner: "CachedFunction", watch: Watch, statics: Any) -> None:
+    def __init__(self, owner: "CachedFunction", watch: Watch, statics: Any, shape: Shape, joint: Joint) -> None:
         self.owner = owner
         self.statics = statics
+        self.shape = shape
+        self.graphdef = joint.graphdef
         self.sources: tuple[Source, ...] = ()
         self.revision = 0
         self.draws = False
@@ -152,7 +187,16 @@ class Entry:
         self.alias_reads: dict[int, weakref.ref[Cell]] = {}
         self.note: Note | None = None
         self.watch_key = watch.key
-        self.compiled = jax.jit(self._trace, **owner.jit_options)
+        self.compiled = self._jitted()
+        options = owner.build_options(statics, shape)
+        self.tailor = None
+        if options is not None:
+            trace = _named(self._trace_build, owner.function)
+            self.tailor = Tailor(options, shape, joint, trace, owner.jit_options, owner.function)
+            self._build = self.tailor.first
+        self.is_quick = options is None
+        self._builds: dict[Hashable, Build] = {}
+        self._are_alike = True
         self._serial = next(_serials)
         self._watched = frozenset(watch.functions)
         self._callers = tuple(watch.functions.values())
@@ -164,6 +208,11 @@ class Entry:
         self._pending: dict[Hashable, Program] = {}
         self._stamp: object = None
         self._tells_apart = False
+        self._tracing: set[int] = set()
+
+    def programs(self) -> list[Program]:
+        """The programs that were traced, as far as they are kept."""
+        return list(self._programs.values())
 
     # What the programs depend on
 
@@ -177,6 +226,10 @@ class Entry:
                 self._stamp = stamp
         return not self.watches or all(map(Watch.is_current, self.watches))
 
+    def is_traced_here(self) -> bool:
+        """Whether this thread is tracing a program of it: a call inside of that may depend on more, and has its own."""
+        return threading.get_ident() in self._tracing
+
     def _settings_hold(self) -> bool:
         for name, key in self.settings.items():
             value = environ.lookup(name)
@@ -189,7 +242,7 @@ class Entry:
         if not self.sources and not self.alias_reads:
             return True
         numbers = {id(target): number for number, target in enumerate(targets)}
-        if any(id(_as_seen(source.cell())) in numbers for source in self.sources if source.setting is None):
+        if any(id(as_seen(source.cell())) in numbers for source in self.sources if source.setting is None):
             return False
         return all(number < len(targets) and ref() is targets[number] for number, ref in self.alias_reads.items())
 
@@ -216,6 +269,7 @@ class Entry:
         """The States of the closure that a program has written; None for one that is gone."""
         if note.revision != self.revision:
             note.positions = tuple(self._index.get(ref, -1) for ref in note.captured)
+            note.reads_all = -1 not in note.positions
             note.revision = self.revision
         return [
             captured[position] if position >= 0 else ref()
@@ -230,6 +284,9 @@ class Entry:
             order = [source for _, members in self._groups for source in members]
             self.sources = tuple(order)
             self._index = {source.key: position for position, source in enumerate(order)}
+            if self.tailor is not None:
+                self._build = self.tailor.first  # builds count what is captured
+                self._builds.clear()
             self.revision += 1
 
     def _grouped(self) -> Any:
@@ -257,8 +314,85 @@ class Entry:
         assert self.note is not None
         return self.note, returned
 
+    def _jitted(self) -> Any:
+        return jax.jit(_named(self._trace, self.owner.function), **self.owner.jit_options)
+
     def _trace(self, values: list[Any], captured: list[Any], arrays: list[Any]) -> Any:
         """What `jax.jit` traces: the program of the user's function, for these types."""
+        program = self._program(values, captured, arrays)
+        if self.note is None:
+            self.note = program.note
+        elif not self._tells_apart and program.note != self.note:
+            self._tells_apart = True
+            self.compiled = self._jitted()
+            raise Again
+        outputs = self._run(program, values, captured, arrays)
+        return Returned(program.note, outputs) if self._tells_apart else outputs
+
+    def _trace_build(self, build: Build, donated: list[Any], *kept: list[Any]) -> Any:
+        """As `_trace`, where the program is compiled in one of several ways: if not in this one, the call is repeated.
+
+        So it is, too, if the program was traced just now: what was found out is looked at before anything is donated.
+        """
+        values, captured, arrays = build.join(donated, *kept)
+        revision = self.revision
+        program = self._program(values, captured, arrays)
+        assert self.tailor is not None
+        assert calling.arguments is not None
+        wanted = self.tailor.build(program, values, self._index, Arguments(*calling.arguments).targets)
+        if not build.is_like(wanted):
+            self._adopt(wanted)
+            raise Again
+        if self.revision != revision:
+            raise Again
+        if calling.must_be_compiled:
+            raise Uncompiled
+        return self._run(program, values, captured, arrays)
+
+    def _adopt(self, build: Build) -> None:
+        if self._build.note is None:
+            self._build = build
+        elif self._are_alike:
+            self._are_alike = False
+        elif calling.types is not None:
+            self._builds[calling.types] = build
+
+    def find_build(self, values: Callable[[], list[Any]], arrays: list[Any]) -> Build:
+        """The build for these inputs, as far as it is known.
+
+        Args:
+            values: reads the values of the arguments' graph, where they are needed.
+            arrays: the other arguments.
+        """
+        if self._are_alike:
+            calling.types = None
+            return self._build
+        leaves, treedef = jax.tree.flatten((values(), arrays))
+        calling.types = (treedef, *map(jax.typeof, leaves))
+        return self._builds.get(calling.types, self._build)
+
+    def run_inside(self, values: list[Any], captured: list[Any], arrays: list[Any]) -> tuple[Note, Any]:
+        """Runs a program in another trace, where nothing is donated."""
+        if self.tailor is None:
+            return self.understand(self.compiled(values, captured, arrays))
+        build = self.find_build(lambda: values, arrays)
+        outputs = build.compiled_inside(*build.divide(values, captured, arrays))
+        assert build.note is not None
+        return build.note, outputs
+
+    def stage(self, stage: str, values: list[Any], captured: list[Any], arrays: list[Any]) -> Any:
+        """What the `stage` of `jax.jit` gives: the program lowered, or traced."""
+        if self.tailor is None:
+            return getattr(self.compiled, stage)(values, captured, arrays)
+        build = self.find_build(lambda: values, arrays)
+        return getattr(build.compiled, stage)(*build.divide(values, captured, arrays))
+
+    def _run(self, program: Program, values: list[Any], captured: list[Any], arrays: list[Any]) -> Any:
+        inputs = [captured[self._index[source.key]] for source in program.sources]
+        return program.run((values, arrays), inputs)
+
+    def _program(self, values: list[Any], captured: list[Any], arrays: list[Any]) -> Program:
+        """The program of the user's function for these types, traced now or before."""
         if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
             raise RunEagerly
         leaves, treedef = jax.tree.flatten((values, arrays))
@@ -270,15 +404,7 @@ class Entry:
         if missing or len(captured) != len(self.sources):
             self._add_sources(missing)
             raise Again
-        if self.note is None:
-            self.note = program.note
-        elif not self._tells_apart and program.note != self.note:
-            self._tells_apart = True
-            self.compiled = jax.jit(self._trace, **self.owner.jit_options)
-            raise Again
-        inputs = [captured[self._index[source.key]] for source in program.sources]
-        values = program.run((values, arrays), inputs)
-        return Returned(program.note, values) if self._tells_apart else values
+        return program
 
     def _fits(self, program: Program, captured: list[Any]) -> bool:
         """Whether a kept program takes what is captured now; while inputs are missing, the next call will tell."""
@@ -297,20 +423,28 @@ class Entry:
             name_cells(frame, inside, arguments, owner.function, watch)
             with watch.guarded(), methods.guarded():
                 result = owner.run_user(self.statics, args, kwargs)
-            self._forgive(watch, methods)
+            self._forgive(watch, [methods, *frame.watches])
             leaving = leave(frame, inside, result, owner.transform)
             watch.check_one_way(arguments.objects(), not leaving.departure.is_same, owner.transform)
             return _outputs(frame, arguments, leaving)
 
-        program = trace_program(frame, body, values, arrays)
+        self.revision += 1  # a call inside of this one looks for its entry anew
+        self._tracing.add(threading.get_ident())
+        try:
+            program = trace_program(frame, body, values, arrays).lasting(frame)
+        finally:
+            self._tracing.discard(threading.get_ident())
         if any(isinstance(target, RandomState) for target in arguments.targets):
             unread = unread_inputs(program.jaxpr, values, carried=False)
             program.note.unread = frozenset(number for number, is_unread in enumerate(unread) if is_unread)
-        self._keep(key, program)
-        self._remember(frame, watch, methods, arguments, program.note)
+        draws = self._remember(frame, watch, methods, arguments, program.note)
+        self._keep(key, program)  # by now: another thread that finds it must know what it depends on
+        if draws and not self.draws:
+            self.draws, self.is_quick = True, False
+            raise Again
         return program
 
-    def _forgive(self, watch: Watch, methods: Watch) -> None:
+    def _forgive(self, watch: Watch, others: Iterable[Watch]) -> None:
         """What the function itself changed while it was traced (a counter, a list) is no dependency.
 
         Looked at as soon as it has returned: what other threads change must not be taken for its doing.
@@ -318,8 +452,9 @@ class Entry:
         ignored = self.owner.changed_by_itself
         if not watch.is_current() and watch.forgive(ignored):
             self.watch_key = Watch(watch.origin, ignored).key
-        if not methods.is_current():
-            methods.forgive(ignored)
+        for other in others:
+            if not other.is_current():
+                other.forgive(ignored)
 
     def _keep(self, key: Hashable, program: Program) -> None:
         """Keeps the program for a call that is made again; for good, unless it belongs to a trace around it."""
@@ -330,32 +465,39 @@ class Entry:
         while len(self._programs) > _PROGRAMS:
             self._programs.popitem(last=False)
 
-    def _remember(self, frame: CaptureFrame, watch: Watch, methods: Watch, arguments: Arguments, note: Note) -> None:
-        """Keeps what the traced program depends on."""
+    def _remember(self, frame: CaptureFrame, watch: Watch, methods: Watch, arguments: Arguments, note: Note) -> bool:
+        """Keeps what the traced program depends on; whether it draws from a RandomState."""
         self.settings.update((name, StaticKey(value)) for name, value in frame.settings.items())
         self.array_settings |= frozenset(frame.setting_cells.values())
         for number, target in enumerate(arguments.targets):
             if id(target) in frame.alias_reads:
                 self.alias_reads[number] = weakref.ref(target)
         called = [each for each in frame.watches if each is not watch]
-        self.watches += [each for each in called if not self._watched.issuperset(each.functions)]
-        if methods.functions:
-            still = methods.is_current()
-            self.watches.append(
-                methods if still else Watch(methods.origin, self.owner.changed_by_itself, self._callers)
-            )
+        others = [methods, *(each for each in called if not self._watched.issuperset(each.functions))]
+        self.watches += [self._settled(each) for each in others if each.functions]
         self.revision += 1
         written = [arguments.targets[number] for number in note.departure.written]
         written += [ref() for ref in note.captured]
-        if not self.draws and any(isinstance(cell, RandomState) for cell in written):
-            self.draws = True
-            raise Again
+        return any(isinstance(cell, RandomState) for cell in written)
+
+    def _settled(self, watch: Watch) -> Watch:
+        """A watch that holds after the call, in which the function may have changed what it watches."""
+        if watch.is_current():
+            return watch
+        return Watch(watch.origin, self.owner.changed_by_itself, self._callers)
 
     def _watch_methods(self, arguments: Arguments) -> Watch:
         """What the methods and static attributes of the arguments' Nodes, and static arguments, depend on."""
         functions = [*functions_of(arguments.graphdef), *(key.value for key in static_keys(self.statics))]
         watched = [each for each in functions if id(each) not in self._watched and is_watchable(each)]
         return Watch(watched, self.owner.changed_by_itself, self._callers)
+
+
+def _named(trace: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """`trace`, by the name of the user's function: profiles and dumps show it."""
+    named = functools.partial(trace)
+    named.__name__ = function_name(function).rpartition(".")[2]  # type: ignore[attr-defined] # it has a `__dict__`
+    return named
 
 
 def _outputs(frame: CaptureFrame, arguments: Arguments, leaving: Leaving) -> tuple[Any, Note]:
@@ -369,7 +511,7 @@ def _outputs(frame: CaptureFrame, arguments: Arguments, leaving: Leaving) -> tup
         and all(isinstance(target, State) for target in written)
         and all(isinstance(value, jax.Array) for value in (*leaving.written, *outer))
     )
-    note = Note(departure, tuple(weakref.ref(slot.cell) for slot in slots), is_simple)
+    note = Note(departure, tuple(weakref.ref(frame.origin(slot.cell)) for slot in slots), is_simple)
     results = jax.tree.unflatten(departure.treedef, leaving.results) if departure.only_arrays else leaving.results
     return (results, leaving.written, leaving.fresh, outer), note
 
@@ -383,9 +525,9 @@ def static_keys(statics: Any) -> Iterator[StaticKey]:
             yield from static_keys(part)
 
 
-def _as_seen(cell: Cell | None) -> Cell | None:
+def as_seen(cell: Cell | None) -> Cell | None:
     """The Cell that `cell` is where the caller runs."""
-    return cell if local.frame is None or cell is None else local.frame.canonical(cell)
+    return cell if local.frame is None or cell is None else local.frame.copy_of(cell)
 
 
 def _cell_of(source: Source) -> Cell:

@@ -1,9 +1,10 @@
 """What all transformed functions have in common: they wrap, bind as methods, and watch what they depend on."""
 
 import functools
+import sys
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, Self
 
 from graphstate._trace import Frame, current_frame, current_home
 from graphstate.errors import StateTypeError
@@ -11,7 +12,40 @@ from graphstate.errors import StateTypeError
 from ._arguments import function_name
 from ._watch import Ignored, Watch
 
-__all__ = ["Lifted", "watched"]
+__all__ = ["CALLABLE", "Lifted", "watched"]
+
+
+CALLABLE: Final = "Give it a function, a method, or a Node that can be called."
+
+
+class Wrapping:
+    """How a function was transformed: into what, and with which parameters."""
+
+    __slots__ = ("_args", "_class", "_kwargs")
+
+    def __init__(self, cls: "type[Lifted]", args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._class = cls
+        self._args = args
+        self._kwargs = kwargs
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Wrapping) and self._content() == other._content()
+
+    def __hash__(self) -> int:
+        return hash(self._class)
+
+    def __repr__(self) -> str:
+        return self._class.transform
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Wrapping, self._content()
+
+    def _content(self) -> tuple[Any, ...]:
+        return self._class, self._args, self._kwargs
+
+    def wrap(self, function: Callable[..., Any]) -> "Lifted":
+        """Transforms another function in the same way."""
+        return self._class(function, *self._args, **self._kwargs)
 
 
 class Lifted:
@@ -26,14 +60,21 @@ class Lifted:
 
     transform = "transform"
 
+    _graph_wrapping: Any = None
+    """How the function was transformed: the graph asks this of attributes, to make the like of a method of a copy."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        lifted = super().__new__(cls)
+        lifted._graph_wrapping = Wrapping(cls, args[1:], kwargs)
+        return lifted
+
     def __init__(self, function: Callable[..., Any], transform: str | None = None) -> None:
         if transform is not None:
             self.transform = transform
         if not callable(function):
             raise StateTypeError(
                 f"`{self.transform}` transforms a function, but it was given {str(function)[:60]!r} of type "
-                f"{type(function).__name__}. As a decorator with parameters write "
-                f"`@graphstate.{self.transform}(...)`, with the parameters by name."
+                f"{type(function).__name__}. {self.way_out() if transform is None else CALLABLE}"
             )
         self.function = function
         self.functions: tuple[Callable[..., Any], ...] = (function,)
@@ -43,11 +84,22 @@ class Lifted:
         self._watch: Watch | None = None
         self.changed_by_itself: Ignored = {}
 
+    def way_out(self) -> str:
+        """What messages advise where there is no function."""
+        return f"As a decorator with parameters write `@graphstate.{self.transform}(...)`, with the parameters by name."
+
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
     def __repr__(self) -> str:
         return f"{self.transform}({function_name(self.function)})"
+
+    def __reduce__(self) -> Any:
+        """Pickled by its name, if it is found under that, as a decorated function is; else by what it was made of."""
+        found: Any = sys.modules.get(getattr(self, "__module__", ""))
+        for name in getattr(self, "__qualname__", "").split("."):
+            found = getattr(found, name, None)
+        return self.__qualname__ if found is self else (self._graph_wrapping.wrap, (self.function,))
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the transformed function."""

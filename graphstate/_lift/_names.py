@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from graphstate.graph._references import iter_references, mentioned_names
 
-__all__ = ["Names", "may_run", "names_of"]
+__all__ = ["Names", "is_users", "may_run", "names_of"]
 
 Names: TypeAlias = frozenset[str] | None
 """The attributes that count; None where all do, since names are computed somewhere."""
@@ -36,7 +36,7 @@ def names_of(functions: Iterable[Any]) -> Names:
             continue
         met.add(id(function))
         mentioned = mentioned_names(function)
-        if _is_users(function.__module__) or len(met) == 1:
+        if is_users(function.__module__) or len(met) == 1:
             if mentioned & _COMPUTING or _computes_names(function.__code__):
                 return None
             pending += [_function(each) for each in _reached(function, mentioned)]
@@ -56,10 +56,10 @@ def _reached(function: types.FunctionType, mentioned: frozenset[str]) -> list[An
     reached: list[Any] = []
     for reference in iter_references(function):
         value = reference.get()
-        if isinstance(value, types.ModuleType) and _is_users(value.__name__):
+        if isinstance(value, types.ModuleType) and is_users(value.__name__):
             value = [item for key, item in vars(value).items() if key in mentioned]
         for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, type) and _is_users(item.__module__):
+            if isinstance(item, type) and is_users(item.__module__):
                 reached += [part for key, part in vars(item).items() if may_run(key, mentioned)]
             else:
                 reached.append(getattr(item, "__wrapped__", item))
@@ -79,7 +79,7 @@ def may_run(method: str, names: Names) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def _is_users(module: str | None) -> bool:
+def is_users(module: str | None) -> bool:
     """Whether a module is the user's own, not one that is installed."""
     file = getattr(sys.modules.get(module or ""), "__file__", None)
     return file is None or not file.startswith(_LIBRARIES)

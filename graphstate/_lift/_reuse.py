@@ -16,6 +16,7 @@ from graphstate._trace import current_frame
 from graphstate.graph._attributes import is_graph_object
 
 from ._cached import CachedFunction
+from ._lifted import CALLABLE
 
 __all__ = ["ReusedFunction", "is_eager", "reused"]
 
@@ -40,11 +41,15 @@ class ReusedFunction(CachedFunction):
         transform: str,
         are_bound: Sequence[bool],
     ) -> None:
-        super().__init__(functions[0])
         self.transform = transform
+        super().__init__(functions[0])
         self.functions = tuple(functions)
         self._run_flow = run
         self._are_bound = tuple(are_bound)
+
+    def way_out(self) -> str:
+        """What messages advise where there is no function."""
+        return CALLABLE
 
     def run_user(self, statics: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs the control flow."""
@@ -93,12 +98,20 @@ def _kept(
     return found.find((transform, *are_bound, key, *map(id, functions[1:])), functions, are_bound, run, transform)
 
 
+def _no_owner() -> None:
+    """The owner of no programs."""
+
+
 class _Programs:
     """The programs of one function, which it is told by: `functools.wraps` copies what stands in a `__dict__`."""
 
     def __init__(self, owner: Any) -> None:
         self.owner = weakref.ref(owner)
         self._table: OrderedDict[Hashable, ReusedFunction] = OrderedDict()
+
+    def __reduce__(self) -> Any:
+        # A copy of the function, or what a pickle makes of it, is another function, with programs of its own.
+        return _Programs, (_no_owner,)
 
     def find(
         self,

@@ -21,7 +21,7 @@ from graphstate.graph._heads import StaticKey
 
 from ._names import Names
 
-__all__ = ["Seen", "by_id", "iter_parts", "see"]
+__all__ = ["Seen", "by_id", "iter_parts", "see", "told_changes"]
 
 _ATOMS: Final = frozenset({int, float, bool, str, bytes, complex, type(None)})
 _OPAQUE: Final = (
@@ -113,6 +113,11 @@ class Seen:
             return self
         return _Partial(self, ignored)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a number, a text or None."""
+        return self.parts is None and self.kind in _ATOMS
+
     def _names(self) -> Any:
         return self.keys if isinstance(self.keys, tuple) else range(len(self.parts or ()))
 
@@ -184,6 +189,34 @@ def see(value: Any, names: Names, met: set[int]) -> Seen:
     keys, items = _parts_of(value, counting)
     held = None if isinstance(value, (*_SEQUENCES, *_MAPPINGS, set, frozenset)) else _weak(value)
     return Seen(None, held, type(value), keys, [see(item, names, met) for item in items], counting)
+
+
+def told_changes(name: str, seen: Seen, value: Any) -> Iterator[str]:
+    """Where `value` differs from what was seen, as messages say it.
+
+    Args:
+        name: how they call it.
+        seen: what was seen.
+        value: what is there now.
+    """
+    if seen.parts is None or type(value) is not seen.kind:
+        if not seen.is_same(value):
+            kind = seen.kind.__name__
+            if seen.kind is type(value) and not seen.is_plain:
+                yield f"{name}: became another {kind}"
+            else:
+                before = repr(seen.value) if seen.is_plain else f"a {kind}"
+                after = repr(value)[:60] if type(value) in _ATOMS else f"a {type(value).__name__}"
+                yield f"{name}: {before} became {after}"
+        return
+    keys, items = _parts_of(value, seen.names)
+    if keys != seen.keys:
+        yield f"{name}: {'the keys' if isinstance(keys, tuple | frozenset) else 'the length'} changed"
+    now = dict(zip(keys if isinstance(keys, tuple) else range(len(items)), items, strict=False))
+    is_instance_of = not isinstance(value, (*_SEQUENCES, *_MAPPINGS))
+    for key, part in zip(seen._names(), seen.parts, strict=True):
+        if key in now:
+            yield from told_changes(f"{name}.{key}" if is_instance_of else f"{name}[{key!r}]", part, now[key])
 
 
 def _has_parts(value: Any) -> bool:

@@ -16,9 +16,20 @@ __all__ = ["check_same_structure"]
 
 
 def check_same_structure(
-    departure: Departure, arguments: Arguments, transform: str, function: Callable[..., Any]
+    departure: Departure,
+    arguments: Arguments,
+    transform: str,
+    function: Callable[..., Any],
+    signature: Callable[..., Any] | None = None,
 ) -> None:
     """Refuses a change of the structure of Nodes in the arguments.
+
+    Args:
+        departure: what came out.
+        arguments: what went in.
+        transform: the name of the transform, for messages.
+        function: the user's function, for messages.
+        signature: the function that names the arguments, where it is another one.
 
     Raises:
         StructureError: naming what has changed, by its path.
@@ -28,7 +39,7 @@ def check_same_structure(
     assert departure.restructuring is not None
     before = flatten(tuple(arguments.roots)).graphdef
     differences = diff(before, _without_results(departure.restructuring.graphdef, len(arguments.roots)))
-    names = argument_names(arguments.shape.treedef, function)
+    names = argument_names(arguments.shape.treedef, signature or function)
     labels = [names[spot] for spot in arguments.shape.spots]
     told = [_labelled(line, labels) for line in differences]
     raise StructureError(

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any, Final
 
+import jax
 import numpy as np
 
 from graphstate.errors import AliasError
@@ -28,7 +29,7 @@ from graphstate.graph._state import State
 from ._guard import StructureGuard
 from ._names import may_run, names_of
 from ._plan import plan_of
-from ._seen import Seen, by_id, is_instance, iter_parts, see
+from ._seen import Seen, by_id, is_instance, iter_parts, see, told_changes
 
 __all__ = ["Ignored", "Watch", "methods_of"]
 
@@ -58,6 +59,7 @@ class Watch:
         "_callers",
         "_cells",
         "_codes",
+        "_found",
         "_globals",
         "_numpy",
         "_others",
@@ -102,6 +104,7 @@ class Watch:
             found += self._follow_functions(pending)
             found += _static_instances(found)
             pending = [each for each in self._methods(found) if id(each) not in self.functions]
+        self._found = found
         names = names_of([*self.functions.values(), *self._callers])
         seen_before: set[int] = set()
         parts_before: set[int] = set()
@@ -216,6 +219,30 @@ class Watch:
                 ignored.setdefault(_place(reference), set()).update(changes)
         return all((root := ref()) is not None and plan_of(root).serial == serial for ref, serial in self._plans)
 
+    def changes(self) -> Iterator[str]:
+        """What has changed since, one line each; the structure of Nodes aside."""
+        for reference, seen in self._seen:
+            yield from told_changes(reference.name, seen, reference.get())
+
+    def references(self) -> Iterator[str]:
+        """What the functions refer to, as messages call it, and what it is; functions and classes aside."""
+        met: set[str] = set()
+        for reference, seen in self._seen:
+            value = reference.get()
+            if reference.key in ("__code__", "__wrapped__") or isinstance(value, type | types.FunctionType):
+                continue
+            kind = "array" if isinstance(value, jax.Array) else type(value).__name__
+            line = reference.name + (f" = {repr(value)[:60]}" if seen.is_plain else f": {kind}")
+            if line not in met:
+                met.add(line)
+                yield line
+
+    def ignored(self, places: Ignored) -> Iterator[str]:
+        """What of that does not count, since the functions change it themselves."""
+        for reference in self._found:
+            for keys in places.get(_place(reference), ()):
+                yield reference.name + "".join(f"[{key!r}]" for key in keys)
+
     def roots(self) -> list[tuple[str, Any]]:
         """The Nodes and States that the functions refer to, with how they call them."""
         return [(name, root) for name, ref in self._roots.values() if (root := ref()) is not None]
@@ -231,13 +258,14 @@ class Watch:
                     found[id(state)] = (name, flat.graphdef.paths(place), state)
         return found
 
-    def name_of(self, cell: Any) -> str | None:
-        """How messages call a State that the functions reach."""
-        entry = self.states().get(id(cell))
-        if entry is None:
-            return None
-        name, paths, _ = entry
-        return f"{name}.{shorten_path(paths[0])}" if paths[0] else name
+    def name_of(self, item: Any) -> str | None:
+        """How messages call a State or Node that the functions reach."""
+        for name, root in self.roots():
+            flat = plan_of(root).flat(root)
+            place = next((place for place, each in enumerate(flat.objects) if each is item), None)
+            if place is not None:
+                return f"{name}.{shorten_path(flat.graphdef.path(place))}" if place else name
+        return None
 
     def check_one_way(self, objects: Iterable[Any], changed: bool, transform: str) -> None:
         """Refuses a change of structure of an argument that the functions also refer to: there it would not be seen.

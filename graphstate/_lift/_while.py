@@ -105,7 +105,7 @@ class WhileCall:
         watch = watched(self.function, self.transform)
         program = capture(self.body_fun, self.operands, watch, self.transform, note_structure, types)
         departure, arguments = program.note.departure, self.operands.arguments
-        check_same_structure(departure, arguments, self.transform, self.function)
+        check_same_structure(departure, arguments, self.transform, self.function, self.body_fun)
         check_same_objects(departure, arguments, self.init_treedef, self._result_treedef, self.transform, self.function)
         return program
 

@@ -10,7 +10,19 @@ arrays, numbers and tuples stand for themselves, containers that could be change
 the leaves they were written with, so that such a change is found.
 """
 
-from ._cell import Cell, adopt, commit, commit_arrays, is_finished, outer_value, peek, settle
+from ._cell import (
+    Cell,
+    adopt,
+    commit,
+    commit_arrays,
+    is_finished,
+    is_lost,
+    last_write,
+    lose,
+    outer_value,
+    peek,
+    settle,
+)
 from ._frame import (
     Frame,
     Home,
@@ -22,15 +34,17 @@ from ._frame import (
     describe,
     kind_and_place,
     local,
+    name_in_frames,
 )
 from ._place import Place, place_of_caller, user_stacklevel
-from ._value import MISSING, Packed, check_in_place, check_value, copied, immutable, pack, unpack
+from ._value import MISSING, Lost, Packed, check_in_place, check_value, copied, immutable, pack, unpack
 
 __all__ = [
     "MISSING",
     "Cell",
     "Frame",
     "Home",
+    "Lost",
     "Packed",
     "Place",
     "Slot",
@@ -47,8 +61,12 @@ __all__ = [
     "describe",
     "immutable",
     "is_finished",
+    "is_lost",
     "kind_and_place",
+    "last_write",
     "local",
+    "lose",
+    "name_in_frames",
     "outer_value",
     "pack",
     "peek",

@@ -7,11 +7,25 @@ from typing import Any, Final
 from graphstate._compat import EVAL, ArrayImpl, current_trace
 from graphstate.errors import TraceContextError
 
-from ._frame import Home, base_lookup, check_foreign, current_home, describe, local, write_foreign
+from ._frame import Home, base_cell_value, base_lookup, check_foreign, current_home, describe, local, write_foreign
 from ._place import Place, place_of_caller
-from ._value import Packed, check_value, is_traced, pack, unpack
+from ._value import Lost, Packed, check_value, is_traced, pack, unpack
 
 _committing: Final = threading.Lock()
+
+
+class _Writes:
+    """Marks the last write to any Cell whose value does not come out of a compiled program."""
+
+    last: object = None
+
+
+_writes: Final = _Writes()
+
+
+def last_write() -> object:
+    """Another object after each write that may have brought an array into a Cell which another one holds, too."""
+    return _writes.last
 
 
 class Cell:
@@ -67,10 +81,11 @@ def settle(cell: Cell, packed: Any) -> None:
     """Puts `packed` into `cell`, where its `_home` says."""
     if cell._home is None and not isinstance(packed, Packed):
         cell._value = packed
-        return
-    cell._held = packed
-    if hasattr(cell, "_value"):
-        del cell._value
+    else:
+        cell._held = packed
+        if hasattr(cell, "_value"):
+            del cell._value
+    _writes.last = object()
 
 
 def adopt(cell: Cell, packed: Any) -> None:
@@ -113,6 +128,13 @@ def commit_arrays(cells: list[Cell], arrays: list[Any]) -> None:
             cell._value = array
 
 
+def lose(cell: Cell, before: Any, lost: Lost) -> None:
+    """Makes `lost` what `cell` holds, unless it was written since it held the packed value `before`."""
+    with _committing:
+        if cell._home is None and base_cell_value(cell) is before:
+            settle(cell, lost)
+
+
 def outer_value(cell: Cell) -> Any:
     """The packed value of `cell` where the caller runs."""
     frame = local.frame
@@ -129,7 +151,13 @@ def peek(cell: Cell) -> Any:
         if slot is not None:
             return unpack(slot.value)
         frame = frame.parent
-    return unpack(getattr(cell, "_value", None) if hasattr(cell, "_value") else cell._held)
+    held = base_cell_value(cell)
+    return held.types if isinstance(held, Lost) else unpack(held)
+
+
+def is_lost(cell: Cell) -> bool:
+    """Whether `cell` has no value since a call failed that its buffer was donated to."""
+    return isinstance(base_cell_value(cell), Lost)
 
 
 def is_finished(cell: Cell) -> bool:

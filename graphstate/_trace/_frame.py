@@ -105,11 +105,12 @@ class Frame:
         home: the home of what is created in this frame.
         slots: the outer Cells that were read or written, by id.
         aliases: an outer Cell that came in as an argument, by id, and its copy inside.
+        origins: the other way round: a copy inside, by id, and the outer Cell.
         settings: what was read from `environ`, by name.
         setting_cells: the names of the settings whose values are arrays, by the id of their Cell.
         alias_reads: the ids of the outer Cells that were reached through their copy.
         watches: what the functions that were called in it depend on.
-        find_name: how messages call a Cell that was found in arguments and closures.
+        find_name: how messages call a State or Node that was found in arguments and closures.
         foreign_reads: the ids of the Cells that a program cached by plain JAX has read since the token was renewed.
         compiled: whether the operations recorded here end up in a compiled program.
     """
@@ -123,6 +124,7 @@ class Frame:
         self.home: Home | None = None
         self.slots: dict[int, Slot] = {}
         self.aliases: dict[int, Any] = {}
+        self.origins: dict[int, Any] = {}
         self.settings: dict[str, Any] = {}
         self.setting_cells: dict[int, str] = {}
         self.find_name: Callable[[Any], str | None] = _no_name
@@ -152,6 +154,7 @@ class Frame:
         self.trace = None
         self.slots = {}
         self.aliases = {}
+        self.origins = {}
         self.find_name = _no_name
 
     def _enter_token(self) -> None:
@@ -184,6 +187,17 @@ class Frame:
             return cell
         self.alias_reads.add(id(cell))
         return alias
+
+    def copy_of(self, cell: Any) -> Any:
+        """As `canonical`, for a Cell that stands for its copy: nobody has reached it through a closure."""
+        if self.parent is not None:
+            cell = self.parent.copy_of(cell)
+        return self.aliases.get(id(cell), cell)
+
+    def origin(self, cell: Any) -> Any:
+        """The Cell that `cell` is a copy of: the one that lives on when this frame and those around it have ended."""
+        cell = self.origins.get(id(cell), cell)
+        return cell if self.parent is None else self.parent.origin(cell)
 
     def read(self, cell: Any) -> Any:
         """The packed value of `cell`, for code that runs in the current trace."""
@@ -335,13 +349,19 @@ def check_foreign(cell: Any, trace: Trace) -> None:
 
 def describe(cell: Any) -> str:
     """How messages call `cell`: by its path, if it was found by one, and by what and where it is."""
+    name = name_in_frames(cell)
+    return f"a {kind_and_place(cell)}" if name is None else f"`{name}` ({kind_and_place(cell)})"
+
+
+def name_in_frames(item: Any) -> str | None:
+    """The path of a State or Node, as the innermost frame that knows it calls it."""
     frame = local.frame
     while frame is not None:
-        name = frame.find_name(cell)
+        name = frame.find_name(item)
         if name is not None:
-            return f"`{name}` ({kind_and_place(cell)})"
+            return name
         frame = frame.parent
-    return f"a {kind_and_place(cell)}"
+    return None
 
 
 def kind_and_place(cell: Any) -> str:

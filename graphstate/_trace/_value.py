@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from graphstate._compat import ArrayImpl, Tracer
-from graphstate.errors import StateTypeError, TraceContextError
+from graphstate.errors import DonatedError, StateTypeError, TraceContextError
 
 
 class _Missing:
@@ -49,6 +49,33 @@ class Packed:
     def copied(self) -> "Packed":
         """The same value in containers of its own."""
         return Packed(jax.tree.map(immutable, self.checked()))
+
+
+class Lost(Packed):
+    """What a State holds whose buffers were donated to a call that failed: no value, until one is written.
+
+    Args:
+        value: what it held, of deleted arrays.
+        name: how messages call the State.
+        call: how they call the function.
+
+    Attributes:
+        types: `value`, with the shape and dtype in the place of each array.
+    """
+
+    __slots__ = ("_call", "_name", "types")
+
+    def __init__(self, value: Any, name: str, call: str) -> None:
+        self.types = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), jax.typeof(leaf).dtype), value)
+        self._name = name
+        self._call = call
+
+    def checked(self) -> Any:
+        raise DonatedError(
+            f"{self._name} has no value: its buffer was donated to `{self._call}`, which failed after that. Write the "
+            "State before it is used again, with `state.value = ...` or `graphstate.update(node, saved)`. To keep "
+            f"values through calls that fail, let `{self._call}` donate nothing."
+        )
 
 
 def copied(held: Any) -> Any:

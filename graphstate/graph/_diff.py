@@ -24,6 +24,7 @@ from ._heads import (
     StaticHead,
     StaticKey,
     TupleHead,
+    WrapperHead,
 )
 from ._path import Part, show_path, write_path
 from ._state import State, is_out_of_reach, summarize_cell
@@ -124,7 +125,7 @@ class _Comparison:
                 self._descend(one, two, trail)
             case PytreeHead(), PytreeHead() if _same_pytree(first, second):
                 self._compare_pytrees(first, second, one, two, trail)
-            case (MethodHead(), MethodHead()) | (PartialHead(), PartialHead()):
+            case (MethodHead(), MethodHead()) | (WrapperHead(), WrapperHead()) | (PartialHead(), PartialHead()):
                 if first != second:
                     self._report(trail, describe_head(first), describe_head(second))
                 self._descend(one, two, trail)
@@ -247,6 +248,8 @@ def describe_head(head: Head) -> str:
             return getattr(_pytree_class(head), "__name__", "pytree")
         case MethodHead(function=function):
             return f"method {summarize_static(function.value)}"
+        case WrapperHead(wrapping=wrapping):
+            return repr(wrapping)
         case PartialHead(positional=positional, names=names):
             return f"partial of {positional} arguments" + (f" and {', '.join(names)}" if names else "")
         case _:

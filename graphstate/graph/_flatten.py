@@ -35,6 +35,7 @@ from ._heads import (
     StaticHead,
     StaticKey,
     TupleHead,
+    WrapperHead,
     node_head,
     remembered,
     state_head,
@@ -45,6 +46,7 @@ from ._references import iter_reached
 from ._state import State
 from ._static import Static as Static
 from ._summary import summarize_static
+from ._wrappers import wraps_graph
 
 __all__ = ["Flat", "Static", "blank_state", "flatten", "is_graph_object", "read_attributes", "unflatten"]
 
@@ -190,6 +192,7 @@ class _Walk:
 
     def _visit_attributes(self, kind: type, attributes: Mapping[str, Any]) -> None:
         names = tuple(sorted(attributes))
+        self.has_slashes = self.has_slashes or _may_collide(names)
         self.add(node_head(kind, names), [attributes[name] for name in names])
 
     def _visit_state(self, state: State, place: int) -> None:
@@ -224,6 +227,8 @@ class _Walk:
             self._visit_attributes(type(value), attributes)
         elif isinstance(value, types.MethodType) and is_graph_object(value.__self__):
             self.add(MethodHead(StaticKey(value.__func__)), (value.__self__,))
+        elif wraps_graph(value):
+            self.add(WrapperHead(StaticKey(value._graph_wrapping)), (value.__wrapped__,))
         elif type(value) in (functools.partial, jax.tree_util.Partial):
             self._visit_partial(value)
         elif jax.tree_util.is_tree_node(type(value)):
@@ -235,6 +240,7 @@ class _Walk:
         names = tuple(sorted(value.keywords))
         values = [value.func, *value.args, *(value.keywords[name] for name in names)]
         head = PartialHead(type(value), len(value.args), names)
+        self.has_slashes = self.has_slashes or _may_collide(names)
         self.add(head, values, parts=child_parts(head))
 
     def _visit_pytree(self, value: Any, place: int) -> None:
@@ -280,7 +286,7 @@ class _Walk:
     def _check_parts(self, parts: Sequence[Part], place: int) -> None:
         """Children of one object must be told apart by what is written of them."""
         written = list(map(str, parts))
-        self.has_slashes = self.has_slashes or any("/" in text or not text for text in written)
+        self.has_slashes = self.has_slashes or _may_collide(tuple(written))
         if len(set(written)) < len(written):
             twice = next(text for text in written if written.count(text) > 1)
             raise StructureError(
@@ -319,9 +325,15 @@ class _Walk:
                 raise StructureError(
                     f"The function {summarize_static(function)} at {show_path(self._path(place))} refers to the graph "
                     f"that it is part of ({name} is {show_path(self._path(self.places[id(value)]))}): a copy would "
-                    "still use the original. Make it a method, keep a bound method (`self.f = self._f`), or use "
-                    "`functools.partial(f, self)`."
+                    "still use the original. Make it a method, keep a bound method (`self.f = self._f`, or "
+                    "`self.f = jit(self._f)`), or use `functools.partial(f, self)`."
                 )
+
+
+@remembered
+def _may_collide(parts: tuple[str, ...]) -> bool:
+    """Whether paths with one of these parts may be written as others are."""
+    return any("/" in part or not part for part in parts)
 
 
 def _check_written_paths(graphdef: GraphDef) -> None:
@@ -333,7 +345,7 @@ def _check_written_paths(graphdef: GraphDef) -> None:
             first, second = graphdef.path(known[text]), graphdef.path(place)
             raise StructureError(
                 f"The paths of a graph must differ when they are written, but {first!r} and {second!r} are both "
-                f"written {text!r}. Use keys without a slash, that are not empty."
+                f"written {text!r}. Use keys and attribute names without a slash, that are not empty."
             )
 
 
@@ -474,6 +486,9 @@ def build(head: Head, children: Sequence[Any]) -> Any:
             return jax.tree.unflatten(treedef, children)
         case MethodHead(function=function):
             return types.MethodType(function.value, children[0])  # type: ignore[arg-type] # it was a method's function
+        case WrapperHead(wrapping=wrapping):
+            how: Any = wrapping.value
+            return how.wrap(children[0])
         case PartialHead(type=kind, positional=positional, names=names):
             function, *arguments = children
             return kind(function, *arguments[:positional], **dict(zip(names, arguments[positional:], strict=True)))

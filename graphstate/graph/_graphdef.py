@@ -17,6 +17,7 @@ from ._heads import (
     PytreeHead,
     StateHead,
     TupleHead,
+    WrapperHead,
 )
 from ._path import Part, Path, as_part, follow, part_order, path_from, show_path
 from ._ways import Paths, References, Ways
@@ -151,6 +152,8 @@ def child_parts(head: Head) -> tuple[Part, ...]:
             return parts
         case MethodHead():
             return ("__self__",)
+        case WrapperHead():
+            return ("__wrapped__",)
         case PartialHead(positional=positional, names=names):
             return ("func", *range(positional), *names)
         case _:
@@ -222,7 +225,7 @@ def _made_of_itself(graph: GraphDef, place: int) -> StructureError:
     )
 
 
-_MADE_FROM_CHILDREN = (TupleHead, PytreeHead, MethodHead, PartialHead)
+_MADE_FROM_CHILDREN = (TupleHead, PytreeHead, MethodHead, WrapperHead, PartialHead)
 
 
 def _steps(graph: GraphDef) -> dict[tuple[int, str], int]:

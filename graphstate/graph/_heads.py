@@ -26,6 +26,7 @@ __all__ = [
     "StaticHead",
     "StaticKey",
     "TupleHead",
+    "WrapperHead",
     "node_head",
     "remembered",
     "state_head",
@@ -124,6 +125,13 @@ class MethodHead:
 
 
 @dataclass(frozen=True, slots=True)
+class WrapperHead:
+    """A transformed function that reaches the graph; its child is the function."""
+
+    wrapping: StaticKey
+
+
+@dataclass(frozen=True, slots=True)
 class PartialHead:
     """A `functools.partial`; its children are the function, the positional and the keyword arguments."""
 
@@ -166,6 +174,7 @@ Head: TypeAlias = (
     | DictHead
     | PytreeHead
     | MethodHead
+    | WrapperHead
     | PartialHead
     | StateHead
     | ArrayHead

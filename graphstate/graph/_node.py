@@ -4,7 +4,7 @@ import functools
 from typing import TYPE_CHECKING, Any, overload
 
 from graphstate._compat import EVAL, current_trace
-from graphstate._trace import Home, current_frame, current_home
+from graphstate._trace import Home, current_frame, current_home, name_in_frames
 from graphstate.errors import TraceContextError
 from graphstate.filters import Filter
 
@@ -154,9 +154,10 @@ def check_changeable(node: Node, name: str) -> None:
         # The trace that it was born in has ended: from here on the Node belongs to where it is changed.
         _set_home(node, current_home())
         return
+    path = name_in_frames(node)
     raise TraceContextError(
-        f"Attribute {name!r} of a {type(node).__name__} was changed inside of a transform, but the Node was made "
-        "outside of it and reached through a closure. "
+        f"Attribute {name!r} of a {type(node).__name__} was changed inside of a transform, but the Node "
+        f"{f'(`{path}`) ' if path else ''}was made outside of it and reached through a closure. "
         + (
             "Pass the Node as an argument of the transformed function: then its structure may change, and the "
             "change comes out."

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from graphstate._compat import current_trace, enclosing_traces
-from graphstate._trace import Cell, peek
+from graphstate._trace import Cell, is_lost, peek
 from graphstate.errors import GraphStateError, StructureError
 
 from ._summary import summarize_labels, summarize_value
@@ -111,6 +111,8 @@ def summarize_cell(cell: Cell) -> str:
     """The value of a State in a few characters, or why it has none."""
     if is_out_of_reach(cell):
         return "no value: its trace has ended"
+    if is_lost(cell):
+        return "no value: donated"
     try:
         return summarize_value(peek(cell))
     except GraphStateError:

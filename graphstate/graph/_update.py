@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from graphstate._compat import Tracer
-from graphstate._trace import commit, outer_value, pack, unpack
+from graphstate._trace import commit, is_lost, outer_value, pack, peek, unpack
 from graphstate.errors import StateTypeError, UpdateError, some_of
 
 from ._flatten import Flat, flatten
@@ -156,6 +156,8 @@ def _current(flat: Flat, place: int) -> Any:
     leaf = flat.objects[place]
     if not isinstance(leaf, State):
         return leaf
+    if is_lost(leaf):
+        return peek(leaf)  # its types: a State that has lost its value must fit, too
     return None if is_out_of_reach(leaf) else unpack(outer_value(leaf))
 
 

@@ -8,6 +8,7 @@ import jax
 
 from graphstate._lift._captured import Operands, call_captured
 from graphstate._lift._lifted import Lifted
+from graphstate._lift._progress import quiet
 from graphstate._lift._reuse import is_eager
 from graphstate._lift._static_arguments import bind_static
 
@@ -36,7 +37,8 @@ class CheckpointedFunction(Lifted):
         operands = Operands(args, kwargs, self.transform, function)
         if is_eager():
             return function(*args, **kwargs)
-        return call_captured(function, operands, self.watch(), self.transform, self._wrap)
+        with quiet(True):  # what is computed twice would show its loops twice
+            return call_captured(function, operands, self.watch(), self.transform, self._wrap)
 
 
 def checkpoint(

@@ -4,11 +4,14 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 from jax import lax
 
+from graphstate._lift._arguments import is_array_like
 from graphstate._lift._branches import BranchCall
 from graphstate._lift._reuse import is_eager, reused
-from graphstate.errors import BranchError
+from graphstate.errors import BranchError, StateTypeError
+from graphstate.graph import State
 
 __all__ = ["cond", "switch"]
 
@@ -33,6 +36,7 @@ def cond(
 
     Raises:
         BranchError: the results, or the values of one State, differ in structure, shape or dtype.
+        StateTypeError: `pred` is no boolean or number, or no scalar.
         StructureError: a function changes the structure of a Node, or new Nodes differ in it.
 
     Example:
@@ -47,18 +51,35 @@ def cond(
         >>> int(hits.value), int(misses.value)
         (2, 1)
     """
+    _check_choice("pred", "cond", pred, "a boolean or a number", jnp.bool_, jnp.number)
     if is_eager():
         return reused((true_fun, false_fun), (), _cond, "cond")(*operands, _pred=pred, **kwargs)
     return _cond(true_fun, false_fun, *operands, _pred=pred, **kwargs)
 
 
 def _cond(
-    true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any, _pred: Any, **kwargs: Any
+    true_fun: Callable[..., Any], false_fun: Callable[..., Any], /, *operands: Any, _pred: Any, **kwargs: Any
 ) -> Any:
     def choose(branches: Sequence[Callable[..., Any]], operand: Any) -> Any:
         return lax.cond(_pred, *branches, operand)
 
     return BranchCall((true_fun, false_fun), operands, kwargs, "cond").run(choose)
+
+
+def _check_choice(name: str, transform: str, value: Any, wanted: str, *kinds: Any) -> None:
+    """Refuses what cannot choose.
+
+    Raises:
+        StateTypeError: saying what can.
+    """
+    if not is_array_like(value):
+        came = f"{str(value)[:60]!r} of type {type(value).__name__}"
+    elif jnp.shape(value) != () or not any(jnp.issubdtype(jnp.result_type(value), kind) for kind in kinds):
+        came = f"{jnp.result_type(value)}{list(jnp.shape(value))}"
+    else:
+        return
+    way_out = "Pass its `.value`." if isinstance(value, State) else "Compare, convert or reduce it."
+    raise StateTypeError(f"`{name}` of `{transform}` is {wanted}, a scalar, but it is {came}. {way_out}")
 
 
 def switch(index: Any, branches: Sequence[Callable[..., Any]], /, *operands: Any, **kwargs: Any) -> Any:
@@ -78,6 +99,7 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], /, *operands: Any
     Raises:
         BranchError: there are no branches; or the results, or the values of one State, differ in structure, shape or
             dtype.
+        StateTypeError: `index` is no integer, or no scalar.
         StructureError: a function changes the structure of a Node, or new Nodes differ in it.
 
     Example:
@@ -89,6 +111,7 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], /, *operands: Any
     branches = tuple(branches)
     if not branches:
         raise BranchError("`switch` chooses among functions, but `branches` is empty. Give it one at least.")
+    _check_choice("index", "switch", index, "an integer", jnp.integer)
     run = functools.partial(_switch, count=len(branches))
     if is_eager():
         return reused(branches, (), run, "switch")(*operands, _index=index, **kwargs)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from graphstate._lift._carry import common_type, convert
+from graphstate._lift._carry import convert
 from graphstate._lift._lifted import watched
 from graphstate._lift._loop import LoopCall
 from graphstate._lift._reuse import is_eager, reused
@@ -82,7 +82,8 @@ def fori_loop(
     Raises:
         CarryError: the carry, or a State that is written, changes its structure, shape or dtype.
         StructureError: the structure of a Node is changed inside.
-        StateTypeError: a bound is no integer scalar, or `unroll` is given and a bound is not known.
+        StateTypeError: a bound is no integer scalar, the bounds have no common type, or `unroll` is given and a bound
+            is not known.
 
     Example:
         >>> import graphstate as gs
@@ -92,19 +93,18 @@ def fori_loop(
     first, stop = _bound("lower", lower), _bound("upper", upper)
     if not is_eager():
         return _fori_loop(body_fun, first, stop, init_val, unroll=unroll)
-    if isinstance(first, int) and isinstance(stop, int):
-        run = functools.partial(_counted, lower=first, upper=stop, unroll=unroll)
-        return reused((body_fun,), (first, stop, unroll), run, "fori_loop")(None, init_val)
-    run = functools.partial(_fori_loop, unroll=unroll)
-    return reused((body_fun,), (unroll,), run, "fori_loop")(jnp.asarray(first), jnp.asarray(stop), init_val)
+    if any(isinstance(bound, jax.Array) for bound in (lower, upper)):
+        run = functools.partial(_fori_loop, unroll=unroll)
+        return reused((body_fun,), (unroll,), run, "fori_loop")(first, stop, init_val)
+    run = functools.partial(_counted, lower=first, upper=stop, unroll=unroll)
+    return reused((body_fun,), (first, stop, unroll), run, "fori_loop")(None, init_val)
 
 
 def _bound(name: str, value: Any) -> Any:
-    """A bound, as an int if it is one of Python or NumPy."""
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return int(value)
-    if isinstance(value, jax.Array | np.ndarray) and value.shape == () and jnp.issubdtype(value.dtype, jnp.integer):
-        return value
+    """A bound, as an int if its value is known: as in JAX, its dtype is not that of the index then."""
+    is_array = isinstance(value, int | np.integer | jax.Array | np.ndarray)
+    if is_array and np.shape(value) == () and jnp.issubdtype(jnp.result_type(value), jnp.integer):
+        return value if isinstance(value, jax.core.Tracer) else int(value)
     raise StateTypeError(
         f"`{name}` of `fori_loop` is an integer, but it is {str(value)[:60]!r} of type {type(value).__name__}. "
         "Convert it, as with `int(...)` or `.astype(int)`."
@@ -112,27 +112,42 @@ def _bound(name: str, value: Any) -> Any:
 
 
 def _fori_loop(body_fun: Callable[..., Any], lower: Any, upper: Any, init: Any, *, unroll: int | bool | None) -> Any:
-    if not isinstance(lower, jax.core.Tracer) and not isinstance(upper, jax.core.Tracer):
-        return _counted(body_fun, None, init, lower=int(lower), upper=int(upper), unroll=unroll)
+    if isinstance(lower, int) and isinstance(upper, int):
+        return _counted(body_fun, None, init, lower=lower, upper=upper, unroll=unroll)
     if unroll is not None:
         raise StateTypeError(
             "`unroll` of `fori_loop` needs bounds that are known when the loop is traced, but one of them is an array "
             "of the trace. Leave `unroll` out, or pass ints."
         )
-    wanted = common_type([jax.typeof(lower), jax.typeof(upper)])
-    if wanted is None:
-        raise StateTypeError(
-            f"`lower` and `upper` of `fori_loop` have one integer type, but they are {jax.typeof(lower).str_short()} "
-            f"and {jax.typeof(upper).str_short()}. Convert one of them."
-        )
-    stop = convert(upper, wanted)
+    first, stop = _alike(lower, upper)
 
     def step(carry: tuple[Any, Any]) -> tuple[Any, Any]:
         value, index = carry
         return body_fun(index, value), index + 1
 
-    carry = init, convert(lower, wanted)
+    carry = init, first
     return WhileCall(lambda carry: carry[1] < stop, step, carry, "fori_loop", body_fun).run()[0]
+
+
+def _alike(lower: Any, upper: Any) -> list[Any]:
+    """The bounds, of which one is an array of the trace, with one type.
+
+    Raises:
+        StateTypeError: they have none; nothing is cut off to make one.
+    """
+    types = [jax.typeof(bound) for bound in (lower, upper) if not isinstance(bound, int)]
+    wanted = types[0]
+    told = [str(bound) if isinstance(bound, int) else jax.typeof(bound).str_short() for bound in (lower, upper)]
+    limits = jnp.iinfo(wanted.dtype)  # type: ignore[no-untyped-call]
+    if any(each.dtype != wanted.dtype for each in types) or any(
+        isinstance(bound, int) and not limits.min <= bound <= limits.max for bound in (lower, upper)
+    ):
+        raise StateTypeError(
+            f"`lower` and `upper` of `fori_loop` are integers of one type, but they are {told[0]} and {told[1]}. "
+            "Convert one of them."
+        )
+    strong = [each for each in types if not each.weak_type]
+    return [convert(bound, (strong or types)[0]) for bound in (lower, upper)]
 
 
 def _counted(

@@ -590,3 +590,63 @@ def test_a_closed_over_node_keeps_its_structure():
         gs.jit(change_list)(1.0)
     assert pair.items == []
     assert not hasattr(pair, "extra")
+
+
+def leaf_shapes(function, *args):
+    return [leaf.shape for leaf in jax.tree.leaves(function.lower(*args).out_info)]
+
+
+def test_a_forward_pass_returns_the_prediction_only():
+    model = [gs.nn.Linear(2, 3), gs.nn.Linear(3, 4)]
+    forward = gs.jit(lambda x: model[1](model[0](x)))
+    assert leaf_shapes(forward, jnp.ones((5, 2))) == [(5, 4)]
+    as_argument = gs.jit(lambda first, second, x: second(first(x)))
+    assert leaf_shapes(as_argument, *model, jnp.ones((5, 2))) == [(5, 4)]
+    compiled = as_argument.lower(*model, jnp.ones((5, 2))).compile()
+    assert [leaf.shape for leaf in jax.tree.leaves(compiled.out_info)] == [(5, 4)]
+
+
+def test_a_train_step_returns_the_loss_and_what_is_written():
+    frozen, layer = gs.nn.Linear(2, 3), gs.nn.Linear(3, 4)
+
+    @gs.jit
+    def step(layer, x):
+        loss, grads = gs.value_and_grad(lambda layer: layer(frozen(x)).sum())(layer)
+        layer.weight.value = layer.weight.value - grads["weight"]
+        return loss
+
+    assert leaf_shapes(step, layer, jnp.ones((5, 2))) == [(), (3, 4)]
+
+
+@pytest.mark.parametrize("transform", [gs.jit, lambda function: gs.jit(function, donate_states=True)])
+def test_a_program_has_the_name_of_the_function(transform):
+    def multiply(x):
+        return 2 * x
+
+    assert "jit_multiply" in transform(multiply).lower(1.0).as_text()
+
+
+def test_static_arguments_of_partials_methods_and_nodes():
+    class Power(gs.Node):
+        def __init__(self):
+            self.base = gs.State(jnp.float32(2))
+
+        def raised(self, x, exponent):
+            """Raises."""
+            return x * self.base.value**exponent
+
+        def __call__(self, x, exponent):
+            return self.raised(x, exponent)
+
+    node = Power()
+    by_name = gs.jit(node.raised, static_argnames="exponent")
+    assert (by_name.__name__, by_name.__doc__) == ("raised", "Raises.")
+    assert by_name(1.0, 3) == by_name(1.0, exponent=3) == 8.0
+    assert gs.jit(node, static_argnums=1)(1.0, 2) == 4.0
+    assert gs.jit(functools.partial(node.raised, exponent=1), static_argnames="exponent")(3.0) == 6.0
+    assert gs.jit(functools.partial(Power.raised, node), static_argnums=1)(1.0, 2) == 4.0
+
+
+def test_compiler_options_reach_the_compiler():
+    with pytest.raises(Exception, match="no_such_option"):
+        gs.jit(lambda x: x, compiler_options={"no_such_option": True})(1.0)
