@@ -1,39 +1,15 @@
-"""Where the peers are silently wrong, one test each: here the result is right, or an error says what to do.
+"""Where the peers are silently wrong or of no help: here the result is right, or an error says what to do.
 
-Flax NNX
-    a list filled after `__init__` has no leaves              test_a_list_that_is_filled_later_counts
-    an array written over a parameter hides it                test_an_array_over_a_parameter_is_no_parameter
-    arrays and numbers changed inside of jit are lost         test_plain_attributes_changed_inside_come_out
-    new variables are lost                                    test_new_states_come_out
-    attributes called as the library's methods break it       test_a_node_may_have_any_attribute
-    dicts with int keys, mixed keys, more than ten keys       test_dicts_may_have_any_keys
-    `jax.jit(f)(module)` loses what it writes                 test_a_node_is_no_pytree_that_plain_jax_copies
-    `jax.grad` gives tied variables two gradients             test_tied_states_have_one_gradient
-    a closed-over module is a constant                        test_a_closed_over_node_is_no_constant
-    metadata set inside of jit is lost                        test_metadata_cannot_be_set_and_lost
-    dropout under vmap: one mask for all rows                 test_masks_differ_in_every_lane
-    identical members, identical samples                      test_members_and_samples_differ
-    one variable with two axes in one module                  test_one_state_under_two_axes_in_one_node_is_an_error
-    `update` takes a wrong shape, plants a misspelt name      test_update_takes_what_fits_and_names_the_rest
-    `PathContains` sees one of two paths                      test_a_shared_state_is_found_by_each_of_its_paths
-    equality, hash and arithmetic of variables                test_a_state_is_itself_and_no_number
-
-BrainState
-    jit ignores the environment                               test_jit_sees_the_environment
-    jit ignores static attributes and graph edits             test_jit_sees_every_edit
-    `jax.jit(vmap(model))` bakes the values                   test_a_plain_jit_around_a_map_of_states_warns
-    an axis is guessed from a size                            test_an_axis_is_not_guessed_from_a_size
-    a state grows an axis at each call                        test_a_state_does_not_grow
-    `Map` batches only what `init_state` makes                test_a_mapped_constructor_batches_everything
-    `update_states` takes unknown paths and wrong shapes      test_update_takes_what_fits_and_names_the_rest
-    tracers leak through plain attributes                     test_an_array_kept_on_a_node_is_no_tracer
-    an array attribute is static and then fails               test_an_array_attribute_is_a_leaf
-    user code runs several times, on zeros                    test_user_code_runs_once_and_never_on_made_up_values
+The table of `test_pains.py` says which peer, and what goes wrong there.
 """
+
+import copy
+import pickle
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import graphstate as gs
@@ -406,3 +382,167 @@ def test_user_code_runs_once_and_never_on_made_up_values(transform):
     }[transform]()
     assert len(seen) == 1
     assert state.value.tolist() == [4.0 if transform == "for_loop" else 2.0] * 3
+
+
+# Flax NNX, what it leaves to the user
+
+
+def test_an_ensemble_takes_the_code_of_one_member():
+    def step(leaf, x):
+        grads = gs.grad(lambda leaf: (leaf(x) - 1.0) ** 2)(leaf)
+        gs.update(leaf, jax.tree.map(lambda old, grad: old - 0.1 * grad, gs.state(leaf, gs.ParamState), grads))
+        return leaf(x)
+
+    members = gs.vmap(Leaf)(jnp.arange(1.0, 4.0))
+    singles = [Leaf(weight) for weight in (1.0, 2.0, 3.0)]
+    results = gs.jit(gs.vmap(step, in_axes=(0, None)))(members, 0.5)
+    np.testing.assert_allclose(results, [step(leaf, 0.5) for leaf in singles], rtol=1e-6)
+    assert gs.take(members, 1).weight.value == singles[1].weight.value
+
+
+def test_plain_jax_differentiates_a_merged_model_that_draws_and_counts():
+    class Counting(gs.Node):
+        def __init__(self):
+            self.weight = gs.ParamState(jnp.ones(8))
+            self.count = gs.State(jnp.int32(0))
+            self.dropout = gs.nn.Dropout(0.5, rng=gs.random.RandomState(0))
+
+        def __call__(self, x):
+            self.count.value = self.count.value + 1
+            return self.dropout(self.weight.value * x, fit=True)
+
+    graphdef, params, rest = gs.split(Counting(), gs.ParamState, ...)
+
+    def loss(params, rest, x):
+        model = gs.merge(graphdef, params, rest)
+        return jnp.sum(model(x)), gs.state(model, ~gs.filters.OfType(gs.ParamState))
+
+    for wrap in (lambda f: f, jax.jit):
+        gradient, after = wrap(jax.grad(loss, has_aux=True))(params, rest, jnp.ones(8))
+        assert sorted(set(gradient["weight"].tolist())) == [0.0, 2.0]
+        assert after["count"] == 1
+        again, _ = wrap(jax.grad(loss, has_aux=True))(params, after, jnp.ones(8))
+        assert gradient["weight"].tolist() != again["weight"].tolist()
+
+
+def test_saved_values_come_back_checked():
+    tree = gs.Node()
+    tree.layers = [Leaf(1.0), Leaf(2.0)]
+    tree.rng = gs.random.RandomState(7)
+    expected = copy.deepcopy(tree).rng.uniform()
+    text = {"layers": {"0": {"weight": jnp.float32(5.0)}, "1": {"weight": jnp.float32(6.0)}}}
+    gs.update(tree, text)
+    assert [leaf.weight.value for leaf in tree.layers] == [5.0, 6.0]
+    restored = pickle.loads(pickle.dumps(tree))
+    assert restored.rng.uniform() == expected
+    assert restored.layers[1].weight.value == 6.0
+    with pytest.raises(UpdateError, match="layers/2"):
+        gs.update(tree, {"layers": {"2": {"weight": jnp.float32(5.0)}}})
+    plain = gs.GraphState.from_dict(text, like=gs.state(tree, gs.ParamState))
+    assert list(plain) == [("layers", 0, "weight"), ("layers", 1, "weight")]
+
+
+def test_a_cyclic_node_is_a_leaf_to_plain_jax():
+    node = gs.Node()
+    node.me, node.weight = node, gs.ParamState(jnp.ones(2))
+    assert jax.tree.leaves(node) == [node]
+    assert gs.jit(lambda node: jnp.sum(node.me.me.weight.value))(node) == 2.0
+    assert "me" in repr(node)
+
+
+# Equinox
+
+
+def test_running_statistics_are_written_in_place():
+    class Statistics(gs.Node):
+        def __init__(self):
+            self.mean = gs.BatchState(jnp.float32(0.0))
+
+        def __call__(self, x):
+            self.mean.value = 0.5 * self.mean.value + 0.5 * jax.lax.pmean(x, "batch")
+            return x - self.mean.value
+
+    layer = Statistics()
+    step = gs.jit(gs.vmap(lambda layer, x: layer(x), in_axes=(None, 0), axis_name="batch"))
+    for expected in (1.0, 1.5):
+        assert step(layer, jnp.array([1.0, 3.0])).shape == (2,)
+        assert layer.mean.value == expected
+    members = gs.vmap(Statistics, axis_size=3)()  # of members, over examples
+    gs.vmap(lambda layer: gs.vmap(layer, axis_name="batch")(jnp.array([1.0, 3.0])))(members)
+    assert members.mean.value.tolist() == [1.0] * 3
+
+
+def test_functions_and_strings_of_a_node_are_no_lanes():
+    class Layer(gs.Node):
+        def __init__(self, weight):
+            self.weight = gs.ParamState(weight)
+            self.activation, self.name, self.size = jax.nn.relu, "layer", 3
+
+        def __call__(self, x):
+            return self.activation(self.weight.value * x)
+
+    layers = gs.vmap(Layer)(jnp.arange(-1.0, 2.0))
+    assert gs.vmap(lambda layer, x: layer(x), in_axes=(0, None))(layers, 2.0).tolist() == [0.0, 0.0, 2.0]
+    assert (layers.activation, layers.name, layers.size) == (jax.nn.relu, "layer", 3)
+
+
+def test_a_layer_used_twice_is_trained_as_one():
+    tree = gs.Node()
+    tree.layers = [Leaf(3.0)] * 2
+    optimizer = gs.optim.Optimizer(tree, optax.sgd(0.1))
+    optimizer.update(tree, gs.grad(lambda tree: tree.layers[0](1.0) * tree.layers[1](1.0))(tree))
+    assert tree.layers[0] is tree.layers[1]
+    np.testing.assert_allclose(tree.layers[0].weight.value, 3.0 - 0.1 * 6.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_nodes_go_through_every_loop_and_branch(compiled):
+    def count(leaf):
+        leaf.weight.value = leaf.weight.value + 1
+        return leaf
+
+    def everything(leaf):
+        leaf, _ = gs.scan(lambda leaf, _: (count(leaf), None), leaf, length=2)
+        leaf = gs.fori_loop(0, 2, lambda _, leaf: count(leaf), leaf)
+        leaf = gs.while_loop(lambda leaf: leaf.weight.value < 10.0, count, leaf)
+        leaf = gs.cond(leaf.weight.value > 0, count, lambda leaf: leaf, leaf)
+        return gs.switch(1, [lambda leaf: leaf, count], leaf)
+
+    leaf = Leaf(1.0)
+    assert (gs.jit(everything) if compiled else everything)(leaf) is leaf
+    assert leaf.weight.value == 12.0
+
+
+def test_buffers_do_not_decay_and_a_filter_freezes():
+    tree = gs.Node()
+    tree.encoder, tree.head = Leaf(2.0), Leaf(3.0)
+    tree.buffer, tree.array = gs.BatchState(jnp.float32(4.0)), jnp.float32(5.0)
+    only_head = gs.filters.OfType(gs.ParamState) & gs.filters.PathContains("head")
+    for wrt, encoder in ((gs.ParamState, 1.8), (only_head, 1.8)):
+        optimizer = gs.optim.Optimizer(tree, optax.chain(optax.add_decayed_weights(1.0), optax.sgd(0.1)), wrt=wrt)
+        optimizer.update(tree, jax.tree.map(jnp.zeros_like, gs.state(tree, wrt)))
+        np.testing.assert_allclose(tree.encoder.weight.value, encoder, rtol=1e-6)
+    np.testing.assert_allclose(tree.head.weight.value, 3.0 * 0.9**2, rtol=1e-6)
+    assert (tree.buffer.value, tree.array) == (4.0, 5.0)
+
+
+@pytest.mark.parametrize("out_axis", [0, 1, 2, -1, -2, -3])
+def test_every_out_axis_is_the_loop_stacked_there(out_axis):
+    xs = jnp.arange(24.0).reshape(4, 3, 2)
+    expected = np.stack([2 * x for x in np.asarray(xs)], axis=out_axis)
+    np.testing.assert_array_equal(gs.vmap(lambda x: 2 * x, out_axes=out_axis)(xs), expected)
+    node = gs.vmap(Leaf, out_axes=out_axis)(xs)
+    np.testing.assert_array_equal(node.weight.value, expected / 2)
+
+
+def test_optax_takes_gradients_and_labels_as_they_are():
+    tree = gs.Node()
+    tree.a, tree.b = Leaf(1.0), Leaf(2.0)
+    params = gs.state(tree, gs.ParamState)
+    assert not callable(params)
+    labels = params.map(lambda _: "frozen") | params.filter(gs.filters.PathContains("b")).map(lambda _: "trained")
+    tx = optax.multi_transform({"frozen": optax.set_to_zero(), "trained": optax.sgd(0.5)}, labels)
+    grads = gs.grad(lambda tree: tree.a(1.0) * tree.b(1.0))(tree)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    gs.update(tree, optax.apply_updates(params, updates))
+    assert (tree.a.weight.value, tree.b.weight.value) == (1.0, 1.5)
