@@ -6,7 +6,7 @@ descent. The train step keeps its model wherever the library keeps it: in the ob
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import jax
@@ -20,6 +20,12 @@ Builders = Mapping[str, Callable[[int], Call]]
 
 def _weights(depth: int) -> Params:
     return params_of(MLP(depth))
+
+
+def _apply(layers: Iterable[Callable[[jax.Array], jax.Array]], x: jax.Array) -> jax.Array:
+    for layer in layers:
+        x = jnp.tanh(layer(x))
+    return x
 
 
 def _equinox() -> Builders:
@@ -37,9 +43,7 @@ def _equinox() -> Builders:
             ]
 
         def __call__(self, x: jax.Array) -> jax.Array:
-            for layer in self.layers:
-                x = jnp.tanh(layer(x))
-            return x
+            return _apply(self.layers, x)
 
     def forward(depth: int) -> Call:
         model, (x, _) = Model(depth), example()
@@ -76,9 +80,7 @@ def _brainstate() -> Builders:
             ]
 
         def __call__(self, x: jax.Array) -> jax.Array:
-            for layer in self.layers:
-                x = jnp.tanh(layer(x))
-            return x
+            return _apply(self.layers, x)
 
     def forward(depth: int) -> Call:
         model, (x, _) = Model(depth), example()
@@ -113,9 +115,7 @@ def _flax(cached: bool) -> Builders:
                 layer.kernel[...], layer.bias[...] = given["weight"], given["bias"]
 
         def __call__(self, x: jax.Array) -> jax.Array:
-            for layer in self.layers:
-                x = jnp.tanh(layer(x))
-            return x
+            return _apply(self.layers, x)
 
     def bind(function: Callable[..., Any], model: Model) -> Callable[..., Any]:
         return nnx.cached_partial(function, model) if cached else lambda *args: function(model, *args)

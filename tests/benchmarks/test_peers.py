@@ -2,29 +2,14 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.benchmarks.running import run, table
+
 OURS = ["graphstate", "graphstate, closed over"]
 PEERS = ("brainstate", "equinox", "flax")
-
-
-def run(benchmark: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / benchmark, *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +28,7 @@ def test_json_holds_a_row_for_each_step_with_the_ratios_of_what_is_installed(mea
 
 
 def test_a_table_is_printed_for_people() -> None:
-    lines = run("peers.py", "--layers", "1", "--steps", "forward", "--seconds", "0.001").splitlines()
-    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    head, rows = table(run("peers.py", "--layers", "1", "--steps", "forward", "--seconds", "0.001"))
     assert head[:5] == ["layers", "call", "pure JAX, us", *OURS]
     assert [row[:2] for row in rows] == [["1", "forward pass"]]
 

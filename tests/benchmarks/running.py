@@ -1,0 +1,31 @@
+"""Runs a benchmark as a person runs it; what it measures is not judged here."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ["ROOT", "run", "table"]
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(benchmark: str, *arguments: str) -> str:
+    """What a benchmark prints."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / benchmark, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def table(text: str) -> tuple[list[str], list[list[str]]]:
+    """The head and the rows of a printed table."""
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
+    return head, rows
