@@ -17,6 +17,7 @@ import numpy as np
 from graphstate._trace import (
     MISSING,
     Cell,
+    Frame,
     Slot,
     commit,
     current_frame,
@@ -24,7 +25,7 @@ from graphstate._trace import (
     kind_and_place,
     outer_value,
     pack,
-    peek,
+    peek_in,
     unpack,
 )
 from graphstate.errors import AliasError, AxisError
@@ -127,6 +128,7 @@ class LaneCall:
                 strict=True,
             )
         ]
+        self._outer = current_frame()
         self._reached = _as_seen_here(watch)
         self.closed = self._closed_over()
         self.leavers: list[Leaver] = []
@@ -198,7 +200,7 @@ class LaneCall:
         numbers = {id(target): number for number, target in enumerate(self.arguments.targets)}
         found = []
         for key, (paths, state) in self._reached.items():
-            axis = self.options.state_in_axes.find(paths, record_of_state(state), None)
+            axis = self.options.state_in_axes.find(paths, record_of_state(state, self._outer), None)
             if key in numbers:
                 self._check_agreement(numbers[key], axis)
             elif axis is not None:
@@ -228,7 +230,7 @@ class LaneCall:
         """The axis of a State of the closure by filters; `default` where none matches."""
         known = self._reached.get(id(cell))
         paths = known[0] if known is not None else ((),)
-        return axes.find(paths, record_of_state(cell), default) if isinstance(cell, State) else default
+        return axes.find(paths, record_of_state(cell, self._outer), default) if isinstance(cell, State) else default
 
     # In the lanes
 
@@ -486,9 +488,9 @@ def _as_seen_here(watch: Watch) -> dict[int, tuple[Any, State]]:
     return found
 
 
-def record_of_state(cell: Any) -> Any:
-    """What filters see of a State."""
-    return record_of(state_head_of(cell), peek(cell))
+def record_of_state(cell: Any, outer: Frame | None) -> Any:
+    """What filters see of a State: its value outside, wherever they are asked."""
+    return record_of(state_head_of(cell), peek_in(outer, cell))
 
 
 def describe_closed(watch: Watch, state: State) -> str:

@@ -316,11 +316,17 @@ class RuleCall(ABC):
     # Tracing the rules
 
     def _trace_rules(self) -> None:
-        """Traces the rules; again, if they call the function, and it was not known yet what all of them capture."""
+        """Traces the rules; again, if they call the function, and it was not known yet what all of them capture.
+
+        One that fails does so again where JAX needs it: as in JAX, a call that nobody differentiates is right.
+        """
         captured = len(self.inputs)
-        self._trace_all()
-        if self._is_entered and len(self.inputs) > captured:
+        try:
             self._trace_all()
+            if self._is_entered and len(self.inputs) > captured:
+                self._trace_all()
+        except Exception:
+            self._is_traced = False
 
     def _trace_all(self) -> None:
         self._setting = _RULES + str(len(self._calls.stack))

@@ -21,6 +21,7 @@ from ._cell import (
     lose,
     outer_value,
     peek,
+    peek_in,
     settle,
 )
 from ._frame import (
@@ -70,6 +71,7 @@ __all__ = [
     "outer_value",
     "pack",
     "peek",
+    "peek_in",
     "place_of_caller",
     "settle",
     "unpack",

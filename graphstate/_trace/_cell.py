@@ -7,7 +7,17 @@ from typing import Any, Final
 from graphstate._compat import EVAL, ArrayImpl, current_trace
 from graphstate.errors import TraceContextError
 
-from ._frame import Home, base_cell_value, base_lookup, check_foreign, current_home, describe, local, write_foreign
+from ._frame import (
+    Frame,
+    Home,
+    base_cell_value,
+    base_lookup,
+    check_foreign,
+    current_home,
+    describe,
+    local,
+    write_foreign,
+)
 from ._place import Place, place_of_caller
 from ._value import Lost, Packed, check_value, is_traced, pack, unpack
 
@@ -145,7 +155,11 @@ def outer_value(cell: Cell) -> Any:
 
 def peek(cell: Cell) -> Any:
     """The value of `cell` for a reader that computes nothing with it (`repr`): never warns, never admits."""
-    frame = local.frame
+    return peek_in(local.frame, cell)
+
+
+def peek_in(frame: Frame | None, cell: Cell) -> Any:
+    """The value that `peek` finds where `frame` is the innermost frame."""
     while frame is not None:
         slot = frame.slots.get(id(cell))
         if slot is not None:

@@ -1045,3 +1045,16 @@ def test_an_exception_leaves_everything_as_it_was():
                 transform(lambda s, x, ruled=ruled: ruled(s, x), 1)(scale, 1.0)
     assert scale.calls.value == 0
     assert stream.value == before
+
+
+def test_a_rule_that_fails_is_no_obstacle_where_nobody_differentiates():
+    function = gs.custom_vjp(lambda x: 2 * x)
+
+    def backward(_, cotangent):
+        raise NotImplementedError("no gradient yet")
+
+    function.defvjp(lambda x: (function(x), None), backward)
+    assert gs.jit(function)(3.0) == 6.0
+    assert gs.vmap(function)(jnp.ones(2)).tolist() == [2.0, 2.0]
+    with pytest.raises(NotImplementedError, match="no gradient yet"):
+        gs.jit(gs.grad(function))(3.0)

@@ -353,6 +353,21 @@ def test_states_that_the_closure_does_not_show_are_mapped_too():
         mapped(jnp.ones(2))
 
 
+def test_a_filter_sees_the_value_outside():
+    stacked, single = gs.State(jnp.zeros(3)), gs.State(jnp.float32(0.0))
+
+    def step(x):
+        single.value = single.value + 1
+        stacked.value = stacked.value + single.value
+        stacked.value = single.value
+
+    axes = {(lambda path, record: record.value.ndim == 1): 0}
+    gs.vmap(step, state_in_axes=axes)(LANES)
+    gs.jit(gs.vmap(step, state_in_axes=axes))(LANES)
+    np.testing.assert_array_equal(stacked.value, [2.0, 2.0, 2.0])
+    assert single.value == 2.0
+
+
 def test_state_out_axes_stack_what_is_only_written():
     last = gs.State(jnp.float32(0.0))
 
