@@ -8,9 +8,9 @@ import jax
 
 from graphstate import environ
 from graphstate._compat import EVAL, current_trace
-from graphstate._lift._arguments import argument_names, function_name, is_array_like
-from graphstate._lift._lifted import Lifted
-from graphstate._lift._watch import Watch
+from graphstate._lift.call._arguments import argument_names, function_name, is_array_like
+from graphstate._lift.call._lifted import Lifted
+from graphstate._lift.watch._watch import Watch
 from graphstate._trace import Cell, peek
 from graphstate.errors import StateTypeError, TraceCountError, some_of
 from graphstate.graph import GraphDef, diff

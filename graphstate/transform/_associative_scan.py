@@ -4,8 +4,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from graphstate._lift._combine import CombineCall
-from graphstate._lift._reuse import is_eager, reused
+from graphstate._lift.flow._combine import CombineCall
+from graphstate._lift.programs._reuse import is_eager, reused
 
 __all__ = ["associative_scan"]
 

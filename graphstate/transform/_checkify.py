@@ -6,9 +6,9 @@ from typing import Any
 
 from jax.experimental import checkify as jax_checkify
 
-from graphstate._lift._captured import Operands, capture, finish, read_captured
-from graphstate._lift._lifted import Lifted, watched
-from graphstate._lift._reuse import is_eager, reused
+from graphstate._lift.call._captured import Operands, capture, finish, read_captured
+from graphstate._lift.call._lifted import Lifted, watched
+from graphstate._lift.programs._reuse import is_eager, reused
 
 __all__ = ["CheckedFunction", "checkify"]
 

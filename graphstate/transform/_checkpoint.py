@@ -6,11 +6,11 @@ from typing import Any
 
 import jax
 
-from graphstate._lift._captured import Operands, call_captured
-from graphstate._lift._lifted import Lifted
-from graphstate._lift._progress import quiet
-from graphstate._lift._reuse import is_eager
-from graphstate._lift._static_arguments import bind_static
+from graphstate._lift.call._captured import Operands, call_captured
+from graphstate._lift.call._lifted import Lifted
+from graphstate._lift.call._progress import quiet
+from graphstate._lift.call._static_arguments import bind_static
+from graphstate._lift.programs._reuse import is_eager
 
 __all__ = ["CheckpointedFunction", "checkpoint", "remat"]
 

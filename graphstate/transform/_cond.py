@@ -7,9 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from graphstate._lift._arguments import is_array_like
-from graphstate._lift._branches import BranchCall
-from graphstate._lift._reuse import is_eager, reused
+from graphstate._lift.call._arguments import is_array_like
+from graphstate._lift.flow._branches import BranchCall
+from graphstate._lift.programs._reuse import is_eager, reused
 from graphstate.errors import BranchError, StateTypeError
 from graphstate.graph import State
 

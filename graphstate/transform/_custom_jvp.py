@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from graphstate._lift._custom_jvp import JvpCall
-from graphstate._lift._ruled import RuledFunction
+from graphstate._lift.derivatives._custom_jvp import JvpCall
+from graphstate._lift.derivatives._ruled import RuledFunction
 from graphstate.filters import Filter
 from graphstate.graph import ParamState
 

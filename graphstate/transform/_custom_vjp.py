@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from graphstate._lift._custom_vjp import VjpCall
-from graphstate._lift._ruled import RuledFunction
-from graphstate._lift._static_arguments import bind_static
+from graphstate._lift.call._static_arguments import bind_static
+from graphstate._lift.derivatives._custom_vjp import VjpCall
+from graphstate._lift.derivatives._ruled import RuledFunction
 from graphstate.filters import Filter
 from graphstate.graph import ParamState
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 
-from graphstate._lift._arguments import gather, is_array_like
-from graphstate._lift._boundary import check_containers, enter, not_an_array
-from graphstate._lift._lanes import read_lazily
-from graphstate._lift._lifted import Lifted
-from graphstate._lift._traced import name_cells
+from graphstate._lift.call._arguments import gather, is_array_like
+from graphstate._lift.call._boundary import check_containers, enter, not_an_array
+from graphstate._lift.call._lane_stream import read_lazily
+from graphstate._lift.call._lifted import Lifted
+from graphstate._lift.call._traced import name_cells
 from graphstate._trace import Frame, pack
 from graphstate.graph._attributes import is_graph_object
 from graphstate.graph._flatten import flatten, unflatten

@@ -4,7 +4,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from graphstate._lift._explanation import Explanation, explain_function
+from graphstate._lift.programs._explanation import Explanation, explain_function
 
 from ._jit import JitFunction, jit
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from graphstate._lift._derivative import FLOATS, VECTOR, Derivative, Wanted, derived
+from graphstate._lift.derivatives._derivative import FLOATS, VECTOR, Derivative, Wanted, derived
 from graphstate.filters import Filter
 from graphstate.graph import ParamState
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from graphstate._lift._arguments import Shape, function_name
-from graphstate._lift._build import Options
-from graphstate._lift._cached import CachedFunction
+from graphstate._lift.call._arguments import Shape, function_name
+from graphstate._lift.programs._build import Options
+from graphstate._lift.programs._cached import CachedFunction
 from graphstate.errors import StateTypeError
 from graphstate.graph._heads import StaticKey
 

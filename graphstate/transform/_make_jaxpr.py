@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from graphstate._lift._captured import Operands, capture
-from graphstate._lift._lifted import Lifted
+from graphstate._lift.call._captured import Operands, capture
+from graphstate._lift.call._lifted import Lifted
 
 from ._eval_shape import eval_shape
 from ._jit import Parameters, parameters

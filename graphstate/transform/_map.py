@@ -4,15 +4,15 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from graphstate._lift._arguments import gather
-from graphstate._lift._axes import as_state_axes
-from graphstate._lift._lanes import check_rng
-from graphstate._lift._lifted import watched
-from graphstate._lift._mapping import MapOptions
-from graphstate._lift._progress import quiet
-from graphstate._lift._reuse import is_eager, reused
-from graphstate._lift._sequence import SequenceCall
-from graphstate._lift._streams import Hold
+from graphstate._lift.call._arguments import gather
+from graphstate._lift.call._lifted import watched
+from graphstate._lift.call._progress import quiet
+from graphstate._lift.call._streams import Hold
+from graphstate._lift.lanes._axes import as_state_axes
+from graphstate._lift.lanes._lanes import check_rng
+from graphstate._lift.lanes._mapping import MapOptions
+from graphstate._lift.lanes._sequence import SequenceCall
+from graphstate._lift.programs._reuse import is_eager, reused
 from graphstate.errors import AxisError
 from graphstate.filters import Filter
 from graphstate.graph import StateAxes

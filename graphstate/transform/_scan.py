@@ -4,10 +4,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from graphstate._lift._lifted import watched
-from graphstate._lift._loop import LoopCall
-from graphstate._lift._progress import check_progress
-from graphstate._lift._reuse import is_eager, reused
+from graphstate._lift.call._lifted import watched
+from graphstate._lift.call._progress import check_progress
+from graphstate._lift.flow._loop import LoopCall
+from graphstate._lift.programs._reuse import is_eager, reused
 
 __all__ = ["for_loop", "scan"]
 

@@ -8,14 +8,14 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
-from graphstate._lift._arguments import gather
-from graphstate._lift._lanes import check_rng
-from graphstate._lift._lifted import Lifted, watched
-from graphstate._lift._mapping import MapOptions
-from graphstate._lift._reuse import is_eager, reused
-from graphstate._lift._shards import ShardCall
-from graphstate._lift._specs import ManualMesh, as_state_specs, check_kinds
-from graphstate._lift._streams import Hold
+from graphstate._lift.call._arguments import gather
+from graphstate._lift.call._lifted import Lifted, watched
+from graphstate._lift.call._streams import Hold
+from graphstate._lift.lanes._lanes import check_rng
+from graphstate._lift.lanes._mapping import MapOptions
+from graphstate._lift.lanes._shards import ShardCall
+from graphstate._lift.lanes._specs import ManualMesh, as_state_specs, check_kinds
+from graphstate._lift.programs._reuse import is_eager, reused
 from graphstate.filters import Filter
 from graphstate.graph import StateAxes
 

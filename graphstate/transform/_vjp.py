@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 
-from graphstate._lift._derivative import differentiated
-from graphstate._lift._tangent import LinearMap
+from graphstate._lift.derivatives._derivative import differentiated
+from graphstate._lift.derivatives._tangent import LinearMap
 from graphstate.filters import Filter
 from graphstate.graph import ParamState
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import jax
 
-from graphstate._lift._arguments import gather
-from graphstate._lift._axes import as_state_axes
-from graphstate._lift._lanes import LaneFrame, check_rng
-from graphstate._lift._lifted import Lifted
-from graphstate._lift._mapping import MapCall, MapOptions
-from graphstate._lift._streams import Hold
+from graphstate._lift.call._arguments import gather
+from graphstate._lift.call._lifted import Lifted
+from graphstate._lift.call._streams import Hold
+from graphstate._lift.lanes._axes import as_state_axes
+from graphstate._lift.lanes._lanes import LaneFrame, check_rng
+from graphstate._lift.lanes._mapping import MapCall, MapOptions
 from graphstate._trace import current_frame
 from graphstate.filters import Filter
 from graphstate.graph import StateAxes

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from graphstate._lift._carry import convert
-from graphstate._lift._lifted import watched
-from graphstate._lift._loop import LoopCall
-from graphstate._lift._reuse import is_eager, reused
-from graphstate._lift._while import WhileCall
+from graphstate._lift.call._lifted import watched
+from graphstate._lift.call._types import convert
+from graphstate._lift.flow._loop import LoopCall
+from graphstate._lift.flow._while import WhileCall
+from graphstate._lift.programs._reuse import is_eager, reused
 from graphstate.errors import StateTypeError
 
 __all__ = ["fori_loop", "while_loop"]

@@ -8,7 +8,7 @@ import pytest
 import graphstate as gs
 from graphstate import random
 from graphstate._lift import _cached
-from graphstate._lift._entry import Again, Raced
+from graphstate._lift.programs._entry import Again, Raced
 from graphstate.errors import TraceContextError
 
 
