@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from graphstate._compat import ArrayImpl, Tracer
+from graphstate._compat import EVAL, ArrayImpl, Tracer, set_trace
 from graphstate.errors import DonatedError, StateTypeError, TraceContextError
 
 
@@ -85,7 +85,10 @@ def copied(held: Any) -> Any:
 
 def immutable(leaf: Any) -> Any:
     """`leaf`, as an array of JAX if it is one of NumPy: `state.value += 1` would change that in place."""
-    return jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf
+    if not isinstance(leaf, np.ndarray):
+        return leaf
+    with set_trace(EVAL):  # the trace that reads it may be within that of the frame, which would keep its tracer
+        return jnp.asarray(leaf)
 
 
 def pack(value: Any) -> Any:

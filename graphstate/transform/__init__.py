@@ -1,10 +1,11 @@
 """The transforms of JAX, for functions of Nodes and States, in arguments and in closures alike.
 
 compile         jit, eval_shape, make_jaxpr
-look into       explain, assert_max_traces
 map             vmap, map, shard_map, StatefulMapping
-differentiate   grad, value_and_grad, vector_grad, jacrev, jacfwd, hessian, jvp, vjp, linearize
-control flow    scan, for_loop
+differentiate   grad, value_and_grad, vector_grad, jacrev, jacfwd, hessian, jvp, vjp, linearize,
+                custom_jvp, custom_vjp, checkpoint (also called remat)
+control flow    scan, for_loop, while_loop, fori_loop, associative_scan, cond, switch
+debug           checkify, named_scope, assert_max_traces, explain
 """
 
 from ._assert_max_traces import assert_max_traces

@@ -10,6 +10,7 @@ from graphstate import environ
 from graphstate._compat import EVAL, current_trace
 from graphstate._lift.call._arguments import argument_names, function_name, is_array_like
 from graphstate._lift.call._lifted import Lifted
+from graphstate._lift.derivatives._rules import is_of_rules
 from graphstate._lift.watch._watch import Watch
 from graphstate._trace import Cell, peek
 from graphstate.errors import StateTypeError, TraceCountError, some_of
@@ -103,6 +104,7 @@ class CountedFunction(Lifted):
         settings = {
             name: _type_of(peek(held) if isinstance(held, Cell) else held)
             for name, held in environ.lookup_all().items()
+            if not is_of_rules(name)
         }
         return _Trace(graphs, types, watch, settings)
 

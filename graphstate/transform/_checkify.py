@@ -57,6 +57,9 @@ def checkify(function: Callable[..., Any] | None = None, /, *, errors: Any = jax
     Returns:
         The function that returns (error, result).
 
+    Raises:
+        StateTypeError: an argument, or a leaf of the result, is neither a Node, a State nor an array.
+
     Example:
         >>> import graphstate as gs, jax.numpy as jnp
         >>> from jax.experimental import checkify

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from graphstate._lift.call._arguments import gather
 from graphstate._lift.call._captured import Operands, call_captured
 from graphstate._lift.call._lifted import Lifted
 from graphstate._lift.call._progress import quiet
@@ -34,9 +35,10 @@ class CheckpointedFunction(Lifted):
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the function; what it computes is not kept for a backward pass around the call."""
         function, args = bind_static(self.function, args, self._static_numbers, "static_argnums")
-        operands = Operands(args, kwargs, self.transform, function)
         if is_eager():
+            gather(args, kwargs, self.transform, function)
             return function(*args, **kwargs)
+        operands = Operands(args, kwargs, self.transform, function)
         with quiet(True):  # what is computed twice would show its loops twice
             return call_captured(function, operands, self.watch(), self.transform, self._wrap)
 

@@ -31,13 +31,16 @@ def eval_shape(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> An
     Returns:
         The result. Nodes in it are new ones, whose States hold shapes.
 
+    Raises:
+        StateTypeError: an argument, or a leaf of the result, is neither a Node, a State nor an array.
+        TraceContextError: the structure of a Node that the function only refers to was changed inside.
+
     Example:
         >>> import graphstate as gs, jax
         >>> gs.eval_shape(lambda x: gs.nn.Linear(2, 3)(x), jax.ShapeDtypeStruct((5, 2), "float32")).shape
         (5, 3)
     """
-    lifted = Lifted(function)
-    lifted.transform = "eval_shape"
+    lifted = Lifted(function, "eval_shape")
     arguments = gather(args, kwargs, "eval_shape", function)
     watch, frame = lifted.watch(), Frame()
     found: list[tuple[Any, GraphDef]] = []

@@ -62,15 +62,14 @@ def grad(
         >>> gs.vmap(gs.grad(loss), in_axes=(None, 0, 0))(layer, xs, ys)["weight"].shape
         (5, 2, 1)
     """
-
-    def differentiate(call: Derivative) -> Any:
-        gradients, leaving = jax.grad(call.scalar, has_aux=True, holomorphic=holomorphic, allow_int=allow_int)(
-            call.values
-        )
-        return call.answer(leaving, call.form.build(gradients))
-
     wanted = Wanted(argnums, wrt, states, allow_int)
-    return derived(function, "grad", differentiate, wanted, SCALAR, has_aux)
+    options = {"holomorphic": holomorphic, "allow_int": allow_int}
+    return derived(function, "grad", _grad, wanted, SCALAR, has_aux, **options)
+
+
+def _grad(call: Derivative, **options: Any) -> Any:
+    gradients, leaving = jax.grad(call.scalar, has_aux=True, **options)(call.values)
+    return call.answer(leaving, call.form.build(gradients))
 
 
 def value_and_grad(
@@ -110,12 +109,11 @@ def value_and_grad(
         >>> float(value), float(gradient)
         (12.0, 4.0)
     """
-
-    def differentiate(call: Derivative) -> Any:
-        gradients, leaving = jax.grad(call.scalar, has_aux=True, holomorphic=holomorphic, allow_int=allow_int)(
-            call.values
-        )
-        return call.finish(leaving), call.form.build(gradients)
-
     wanted = Wanted(argnums, wrt, states, allow_int)
-    return derived(function, "value_and_grad", differentiate, wanted, SCALAR, has_aux)
+    options = {"holomorphic": holomorphic, "allow_int": allow_int}
+    return derived(function, "value_and_grad", _value_and_grad, wanted, SCALAR, has_aux, **options)
+
+
+def _value_and_grad(call: Derivative, **options: Any) -> Any:
+    gradients, leaving = jax.grad(call.scalar, has_aux=True, **options)(call.values)
+    return call.finish(leaving), call.form.build(gradients)

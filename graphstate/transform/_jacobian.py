@@ -52,12 +52,12 @@ def vector_grad(
         >>> gradients["weight"].shape
         (5, 2, 1)
     """
+    return derived(function, "vector_grad", _vector_grad, Wanted(argnums, wrt, states), VECTOR, has_aux)
 
-    def differentiate(call: Derivative) -> Any:
-        (row,), leaving = jax.jacrev(call, has_aux=True)(call.values)
-        return call.answer(leaving, call.form.build(row))
 
-    return derived(function, "vector_grad", differentiate, Wanted(argnums, wrt, states), VECTOR, has_aux)
+def _vector_grad(call: Derivative) -> Any:
+    (row,), leaving = jax.jacrev(call, has_aux=True)(call.values)
+    return call.answer(leaving, call.form.build(row))
 
 
 def jacrev(
@@ -115,12 +115,14 @@ def jacrev(
         >>> model.weight.value.round(4).tolist()
         [1.0, 2.0]
     """
+    wanted = Wanted(argnums, wrt, states, allow_int)
+    options = {"holomorphic": holomorphic, "allow_int": allow_int}
+    return derived(function, "jacrev", _jacrev, wanted, FLOATS, has_aux, **options)
 
-    def differentiate(call: Derivative) -> Any:
-        rows, leaving = jax.jacrev(call, has_aux=True, holomorphic=holomorphic, allow_int=allow_int)(call.values)
-        return call.answer(leaving, call.jacobian(rows))
 
-    return derived(function, "jacrev", differentiate, Wanted(argnums, wrt, states, allow_int), FLOATS, has_aux)
+def _jacrev(call: Derivative, **options: Any) -> Any:
+    rows, leaving = jax.jacrev(call, has_aux=True, **options)(call.values)
+    return call.answer(leaving, call.jacobian(rows))
 
 
 def jacfwd(
@@ -159,12 +161,13 @@ def jacfwd(
         >>> gs.jacfwd(lambda x: {"y": scale.value * x}, states=scale)(jnp.arange(3.0))["y"].tolist()
         [0.0, 1.0, 2.0]
     """
+    wanted = Wanted(argnums, wrt, states)
+    return derived(function, "jacfwd", _jacfwd, wanted, FLOATS, has_aux, holomorphic=holomorphic)
 
-    def differentiate(call: Derivative) -> Any:
-        rows, leaving = jax.jacfwd(call, has_aux=True, holomorphic=holomorphic)(call.values)
-        return call.answer(leaving, call.jacobian(rows))
 
-    return derived(function, "jacfwd", differentiate, Wanted(argnums, wrt, states), FLOATS, has_aux)
+def _jacfwd(call: Derivative, **options: Any) -> Any:
+    rows, leaving = jax.jacfwd(call, has_aux=True, **options)(call.values)
+    return call.answer(leaving, call.jacobian(rows))
 
 
 def hessian(
@@ -207,9 +210,10 @@ def hessian(
         >>> hessian["weight"]["weight"].reshape(2, 2).tolist()
         [[2.0, 6.0], [6.0, 18.0]]
     """
+    wanted = Wanted(argnums, wrt, states)
+    return derived(function, "hessian", _hessian, wanted, FLOATS, has_aux, holomorphic=holomorphic)
 
-    def differentiate(call: Derivative) -> Any:
-        rows, leaving = jax.hessian(call, has_aux=True, holomorphic=holomorphic)(call.values)
-        return call.answer(leaving, call.hessian(rows))
 
-    return derived(function, "hessian", differentiate, Wanted(argnums, wrt, states), FLOATS, has_aux)
+def _hessian(call: Derivative, **options: Any) -> Any:
+    rows, leaving = jax.hessian(call, has_aux=True, **options)(call.values)
+    return call.answer(leaving, call.hessian(rows))

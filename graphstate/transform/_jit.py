@@ -210,6 +210,8 @@ def jit(
         StateTypeError: an argument is neither a Node, a State nor a pytree of arrays; or a parameter that is named as
             static or donated is none of the function.
         TraceContextError: the structure of a Node that the function only refers to was changed inside.
+        AliasError: a Node is restructured that is an argument, and that the function refers to as well; or a State
+            has two shardings.
         ShardingError: shardings do not fit the arguments or the result.
         DonatedError: a State was donated to another call.
 

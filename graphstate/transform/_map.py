@@ -51,6 +51,7 @@ def map(
     Raises:
         AxisError: the sizes differ, there is nothing to map over, or `batch_size` is negative.
         BatchAxisError: a value that depends on the lane was written to a State that is not mapped.
+        AliasError: one State has two axes, or a State made outside comes out of the lanes as if it were mapped.
 
     Example:
         A large ensemble, 16 members at a time:

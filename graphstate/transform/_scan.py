@@ -45,6 +45,9 @@ def scan(
         MissingPackageError: `progress` is asked for, and tqdm is not installed.
         CarryError: the carry, or a State that is written, changes its structure, shape or dtype.
         StructureError: the structure of a Node is changed inside.
+        AxisError: sizes differ, or neither `xs` nor `length` tells the number of steps.
+        AliasError: a State is scanned, and reached from the carry or the closure too; or a Node from outside is an
+            output.
 
     Example:
         Scan over a stack of layers:
@@ -98,6 +101,8 @@ def for_loop(
         MissingPackageError: `progress` is asked for, and tqdm is not installed.
         CarryError: a State that is written changes its structure, shape or dtype.
         StructureError: the structure of a Node is changed inside.
+        AxisError: sizes differ, or neither `xs` nor `length` tells the number of steps.
+        AliasError: a State is scanned, and reached from the closure too; or a Node from outside is a result.
 
     Example:
         >>> import graphstate as gs, jax.numpy as jnp

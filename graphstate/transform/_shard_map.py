@@ -33,6 +33,8 @@ class ShardMapped(Lifted):
         check_vma: as in `jax.shard_map`.
     """
 
+    transform = "shard_map"
+
     def __init__(
         self,
         function: Callable[..., Any],
@@ -41,7 +43,7 @@ class ShardMapped(Lifted):
         axis_names: frozenset[Any],
         check_vma: bool,
     ) -> None:
-        super().__init__(function, options.transform)
+        super().__init__(function)
         self._key = (
             _key(options.in_axes),
             _key(options.out_axes),

@@ -7,7 +7,7 @@ import pytest
 
 import graphstate as gs
 from graphstate import random
-from graphstate._lift import _cached
+from graphstate._lift.programs import _cached
 from graphstate._lift.programs._entry import Again, Raced
 from graphstate.errors import TraceContextError
 

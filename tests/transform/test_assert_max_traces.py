@@ -128,6 +128,16 @@ def test_it_tells_settings():
         run(1.0)
 
 
+def test_it_tells_nothing_of_how_rules_are_traced():
+    ruled = gs.custom_vjp(double)
+    counted = gs.assert_max_traces(lambda x: (ruled(x), None), 1)
+    ruled.defvjp(counted, lambda _, cotangent: (2 * cotangent,))
+    gs.jit(gs.grad(ruled))(jnp.float32(1.0))
+    with pytest.raises(TraceCountError, match="like those of the trace before") as raised:
+        gs.jit(gs.grad(lambda x: ruled(x)))(jnp.float32(1.0))
+    assert raised.value.differences == ()
+
+
 def test_without_a_change_it_names_the_usual_causes():
     counted = gs.assert_max_traces(double, 1)
     gs.jit(counted)(1.0)

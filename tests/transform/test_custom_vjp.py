@@ -554,6 +554,30 @@ def test_a_rule_keeps_no_node_alive():
     np.testing.assert_allclose(pull_back(X)[0], 30 * X * PARAMS["weight"])
 
 
+@pytest.mark.parametrize("mode", ["vjp", "jvp"])
+def test_a_compiled_function_keeps_no_state_alive_that_one_with_rules_has_written(mode):
+    @gs.jit
+    def call(count, x):
+        def function(x):
+            count.value = count.value + 1
+            return 2 * x
+
+        if mode == "vjp":
+            ruled = with_rules(gs.custom_vjp, function, lambda x: (function(x), None), lambda _, ct: (3 * ct,))
+        else:
+            ruled = gs.custom_jvp(function)
+            ruled.defjvp(lambda primals, tangents: (function(*primals), 3 * tangents[0]))
+        return gs.grad(ruled)(x)
+
+    count = gs.State(jnp.int32(0))
+    assert call(count, 1.0) == 3.0
+    assert count.value == 1
+    state = weakref.ref(count)
+    del count
+    gc.collect()
+    assert state() is None
+
+
 def test_members_read_their_own_states_in_the_backward_rule():
     factor = gs.State(jnp.arange(1.0, 4.0))
     ruled = with_rules(gs.custom_vjp, lambda x: x * 1.0, lambda x: (x * 1.0, None), lambda _, ct: (ct * factor.value,))

@@ -303,6 +303,32 @@ def test_an_array_is_not_donated_inside_of_another_trace():
     assert not x.is_deleted()
 
 
+@pytest.mark.parametrize("inner", [gs.jit, gs.jit(donate_states=True)], ids=["jit", "donating"])
+def test_a_function_that_donates_calls_compiled_functions(inner):
+    traces = []
+    rng = random.RandomState(0)
+
+    @inner
+    def add(pair, x):
+        pair.written.value = pair.written.value + x.sum() + 0 * rng.normal()
+
+    @gs.jit(donate_states=True)
+    def step(pair, x):
+        traces.append(x.shape)
+        add(pair, x)
+        if len(x) > 1:
+            pair.read.value = pair.read.value + 1
+
+    pair, draws = Pair(), random.RandomState(0)
+    for x in (jnp.ones(1), jnp.ones(2), jnp.ones(3), jnp.ones(1), jnp.ones(2)):
+        step(pair, x)
+        draws.normal()
+    np.testing.assert_array_equal(pair.written.value, np.arange(4.0) + 9)
+    np.testing.assert_array_equal(pair.read.value, [4.0, 4.0, 4.0, 4.0])
+    assert jnp.all(jax.random.key_data(rng.value) == jax.random.key_data(draws.value))
+    assert traces == [(1,), (2,), (3,)]
+
+
 def test_jax_may_be_told_not_to_compile():
     state, increase = counter()
     with jax.disable_jit():

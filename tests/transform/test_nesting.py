@@ -378,3 +378,27 @@ def test_an_ensemble_is_trained_as_its_members_are():
     np.testing.assert_allclose(ensemble.weight.value, np.stack([member.weight.value for member in members]), rtol=1e-5)
     assert ensemble.steps.value.tolist() == [3, 3, 3]
     assert (ensemble.rng.value == jnp.stack([member.rng.value for member in members])).all()
+
+
+@pytest.mark.parametrize(
+    "outer",
+    [
+        lambda function: gs.value_and_grad(function)(1.0)[0],
+        lambda function: gs.jvp(function, (1.0,), (1.0,))[0],
+        lambda function: gs.vmap(function)(jnp.ones(2))[0],
+        lambda function: gs.jit(gs.vmap(function))(jnp.ones(2))[0],
+    ],
+    ids=["grad", "jvp", "vmap", "jit of vmap"],
+)
+@pytest.mark.parametrize(
+    "inner",
+    [lambda function: gs.jit(function)(), lambda function: gs.for_loop(lambda _: function(), jnp.ones(1))[0]],
+    ids=["jit", "for_loop"],
+)
+def test_a_numpy_array_is_read_first_by_an_inner_transform(outer, inner):
+    closed, nested = gs.State(np.ones(3, np.float32)), gs.State({"a": np.ones(2, np.float32)})
+
+    def total():
+        return closed.value.sum() + nested.value["a"].sum()
+
+    assert outer(lambda x: x * inner(total) + total()) == 10.0

@@ -570,6 +570,19 @@ def test_an_eager_loop_called_again_is_not_traced_again():
 
 
 @pytest.mark.no_leak_check("counts traces")
+def test_an_eager_loop_is_unrolled_as_it_is_told_though_one_equals_true():
+    runs = []
+
+    def step(total, x):
+        runs.append(x)
+        return total + x, None
+
+    for unroll in (1, True, 1, True):
+        gs.scan(step, jnp.float32(0.0), STEPS, unroll=unroll)
+    assert len(runs) == 2
+
+
+@pytest.mark.no_leak_check("counts traces")
 def test_equal_nodes_that_are_looped_over_share_a_program():
     runs = []
 

@@ -792,6 +792,36 @@ def test_a_stream_that_nobody_draws_from_stays_as_it_is():
     assert leaf.rng.value == key
 
 
+def scaled_by_rule():
+    scaled = gs.custom_vjp(lambda model, x: model.weight.value * x)
+    scaled.defvjp(lambda model, x: (scaled(model, x), None), lambda _, cotangent: (None, cotangent))
+    return scaled
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, x: gs.jit(lambda model, x: model.weight.value * x)(model, x),
+        lambda model, x: gs.grad(lambda model: model.weight.value * x)(model)["weight"],
+        lambda model, x: gs.checkpoint(lambda model, x: model.weight.value * x)(model, x),
+        lambda model, x: gs.cond(x > 1, lambda model: model.weight.value * x, lambda model: x, model),
+        lambda model, x: gs.scan(lambda model, x: (model, model.weight.value * x), model, x[None])[1],
+        lambda model, x: scaled_by_rule()(model, x),
+    ],
+    ids=["jit", "grad", "checkpoint", "cond", "scan", "custom_vjp"],
+)
+@pytest.mark.parametrize("is_closed_over", [True, False], ids=["closed over", "argument"])
+def test_a_model_that_draws_nothing_may_be_passed_on_in_a_lane(call, is_closed_over):
+    model = Leaf(2.0)
+    model.rng = random.RandomState(0)
+    before = jax.random.key_data(model.rng.value)
+    if is_closed_over:
+        gs.vmap(lambda x: call(model, x))(LANES)
+    else:
+        gs.vmap(call, in_axes=(None, 0))(model, LANES)
+    np.testing.assert_array_equal(jax.random.key_data(model.rng.value), before)
+
+
 def test_a_seed_in_the_lane_gives_what_the_loop_gives():
     key = random.DEFAULT.value
 

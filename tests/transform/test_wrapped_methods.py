@@ -4,6 +4,7 @@ import copy
 import functools
 import pickle
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -67,6 +68,47 @@ def test_the_parameters_of_a_transform_are_structure():
 
     assert gs.graphdef(Other(True)) == gs.graphdef(Other(True))
     assert gs.graphdef(Other(True)) != gs.graphdef(Other(False))
+
+
+DERIVED = {
+    "grad": lambda method: gs.grad(method),
+    "value_and_grad": lambda method: gs.value_and_grad(method),
+    "vector_grad": lambda method: gs.vector_grad(method),
+    "jacrev": lambda method: gs.jacrev(method),
+    "jacfwd": lambda method: gs.jacfwd(method),
+    "hessian": lambda method: gs.hessian(method),
+}
+
+
+@pytest.mark.parametrize("derive", DERIVED.values(), ids=list(DERIVED))
+def test_derivatives_of_a_method_are_structure_too(derive):
+    class Derived(Scaled):
+        def __init__(self, factor=2.0):
+            super().__init__(factor)
+            self.slope = derive(self._square if derive is not DERIVED["vector_grad"] else self._squares)
+
+        def _square(self, x):
+            return self._squares(x).sum()
+
+        def _squares(self, x):
+            return self.weight.value * self.factor * x**2
+
+    node, other = Derived(), Derived()
+    assert gs.diff(node, other) == []
+    other.weight.value = jnp.zeros(2)
+    stacked = gs.stack([node, other])
+    slopes = jax.tree.leaves(gs.vmap(lambda node: node.slope(jnp.float32(1.0)))(stacked))[-1]
+    np.testing.assert_array_equal(slopes[1], 0 * slopes[1])
+    assert jnp.any(slopes[0] != 0)
+
+
+def test_a_message_calls_a_derivative_by_its_name():
+    class Derived(Scaled):
+        def __init__(self, allow_int):
+            super().__init__()
+            self.slope = gs.grad(self._apply, allow_int=allow_int)
+
+    assert gs.diff(Derived(True), Derived(False)) == ["slope: grad -> grad"]
 
 
 def test_they_may_be_called_inside_of_a_transform():

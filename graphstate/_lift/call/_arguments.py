@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from graphstate.graph._path import shorten_path
 from graphstate.graph._state import State
 
 __all__ = [
+    "WITH_IDENTITY",
     "Arguments",
     "Joint",
     "Shape",
@@ -30,7 +31,10 @@ __all__ = [
     "target_names",
 ]
 
-_ARRAY_TYPES = (jax.Array, np.ndarray, np.generic, bool, int, float, complex, jax.ShapeDtypeStruct)
+WITH_IDENTITY: Final = (NodeHead, StateHead, ListHead, DictHead)
+"""The heads of objects of which it matters which they are: what is changed in place."""
+
+_ARRAY_TYPES: Final = (jax.Array, np.ndarray, np.generic, bool, int, float, complex, jax.ShapeDtypeStruct)
 
 
 def is_array_like(value: Any) -> bool:
@@ -100,18 +104,15 @@ def _fresh_leaves(root: Any, plan: Plan, met: set[int]) -> tuple[int, ...] | Non
     fresh = tuple(
         index for index, place in enumerate(graphdef.leaves) if id(objects[_owner(graphdef, place)]) not in met
     )
-    met.update(id(item) for item, head in zip(objects, graphdef.heads, strict=True) if isinstance(head, _IDENTICAL))
+    met.update(id(item) for item, head in zip(objects, graphdef.heads, strict=True) if isinstance(head, WITH_IDENTITY))
     return None if len(fresh) == len(plan.leaves) else fresh
 
 
 def _owner(graphdef: GraphDef, place: int) -> int:
     """The object with an identity that a place is, or is part of."""
-    while not isinstance(graphdef.heads[place], _IDENTICAL) and place > 0:
+    while not isinstance(graphdef.heads[place], WITH_IDENTITY) and place > 0:
         place = graphdef.edges[place][0]
     return place
-
-
-_IDENTICAL = (NodeHead, StateHead, ListHead, DictHead)
 
 
 class Arguments:

@@ -19,14 +19,29 @@ from graphstate.errors import StateTypeError
 from graphstate.graph._attributes import cached_properties, is_graph_object
 from graphstate.graph._flatten import Flat, flatten_within, unflatten
 from graphstate.graph._graphdef import GraphDef
-from graphstate.graph._heads import ArrayHead, DictHead, ListHead, NodeHead, StateHead
+from graphstate.graph._heads import ArrayHead, StateHead
 from graphstate.graph._node import Node
 from graphstate.graph._replace import replace_part
 from graphstate.graph._state import State
 
-from ._arguments import Arguments, is_array_like
+from ._arguments import WITH_IDENTITY, Arguments, is_array_like
 
-__all__ = ["Departure", "Inside", "Leaving", "arrive", "check_containers", "enter", "leave", "not_an_array"]
+__all__ = [
+    "Departure",
+    "FromArgument",
+    "FromGraph",
+    "FromOutside",
+    "FromValues",
+    "Inside",
+    "Leaving",
+    "Restructuring",
+    "Source",
+    "arrive",
+    "check_containers",
+    "enter",
+    "leave",
+    "not_an_array",
+]
 
 
 class Inside:
@@ -289,12 +304,12 @@ def _is_unchanged(inside: Inside, out: Out) -> bool:
             return False
         if children[moved] != tuple(child + shift for child in inside.graphdef.children[place]):
             return False
-        if isinstance(heads[moved], _ORIGINAL):
+        if isinstance(heads[moved], WITH_IDENTITY):
             if objects[moved] is not inside.objects[place]:
                 return False
         elif isinstance(heads[moved], ArrayHead) and objects[moved] is not inside.objects[place]:
             parent, _ = inside.graphdef.edges[place]
-            if not isinstance(inside.graphdef.heads[parent], _ORIGINAL):
+            if not isinstance(inside.graphdef.heads[parent], WITH_IDENTITY):
                 return False
     return True
 
@@ -315,9 +330,6 @@ def _replaced_arrays(inside: Inside, out: Out) -> dict[int, Any]:
     }
 
 
-_ORIGINAL: Final = (NodeHead, StateHead, ListHead, DictHead)
-
-
 def _source(leaf: Any, out: Out, child: int, roots: dict[int, int]) -> Source:
     if id(leaf) in roots:
         return FromArgument(roots[id(leaf)])
@@ -336,7 +348,7 @@ def _restructure(inside: Inside, out: Out) -> tuple[Restructuring, list[Any]]:
         known = origin.get(id(item))
         if place in out.outside:
             continue
-        if (isinstance(head, _ORIGINAL) and known is not None) or (
+        if (isinstance(head, WITH_IDENTITY) and known is not None) or (
             isinstance(head, ArrayHead) and known is not None and id(item) in arrays
         ):
             origins.append((place, known))

@@ -16,7 +16,7 @@ import jax
 from graphstate._compat import bind_input, run_jaxpr, with_inputs
 from graphstate._trace import Cell, Frame, base_cell_value, current_frame, outer_value, pack, unpack
 
-__all__ = ["CaptureFrame", "Program", "Source", "trace_program"]
+__all__ = ["CaptureFrame", "Program", "Source", "read_source", "trace_program", "type_of", "unread_inputs"]
 
 
 class Source:

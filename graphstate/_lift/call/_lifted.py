@@ -12,21 +12,26 @@ from graphstate.errors import StateTypeError
 
 from ._arguments import function_name
 
-__all__ = ["CALLABLE", "Lifted", "watched"]
+__all__ = ["CALLABLE", "Lifted", "note_watch", "watched"]
 
 
 CALLABLE: Final = "Give it a function, a method, or a Node that can be called."
 
 
 class Wrapping:
-    """How a function was transformed: into what, and with which parameters."""
+    """How a function was transformed: into what, and with which parameters.
 
-    __slots__ = ("_args", "_class", "_kwargs")
+    Attributes:
+        transform: the name of the transform, for messages.
+    """
+
+    __slots__ = ("_args", "_class", "_kwargs", "transform")
 
     def __init__(self, cls: "type[Lifted]", args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._class = cls
         self._args = args
         self._kwargs = kwargs
+        self.transform = cls.transform
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Wrapping) and self._content() == other._content()
@@ -35,7 +40,7 @@ class Wrapping:
         return hash(self._class)
 
     def __repr__(self) -> str:
-        return self._class.transform
+        return self.transform
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Wrapping, self._content()
@@ -70,7 +75,7 @@ class Lifted:
 
     def __init__(self, function: Callable[..., Any], transform: str | None = None) -> None:
         if transform is not None:
-            self.transform = transform
+            self.transform = self._graph_wrapping.transform = transform
         if not callable(function):
             raise StateTypeError(
                 f"`{self.transform}` transforms a function, but it was given {str(function)[:60]!r} of type "

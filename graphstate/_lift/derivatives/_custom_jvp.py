@@ -18,7 +18,7 @@ from graphstate.errors import RuleError
 from ._rule_inputs import Others, RoutedProgram
 from ._rules import RuleCall
 from ._tangent import TangentSpace, form_of, types_of
-from ._zeros import SymbolicZero, as_struct, float0, instantiated, is_float0, is_inexact
+from ._zeros import SymbolicZero, float0, instantiated, is_float0, is_inexact
 
 __all__ = ["JvpCall"]
 
@@ -39,7 +39,7 @@ class JvpCall(RuleCall):
 
     def trace_rules(self) -> None:
         """Traces the rule."""
-        tangents = [as_struct(aval) for aval in jax.tree.leaves(self.avals) if is_inexact(aval)]
+        tangents = [aval for aval in jax.tree.leaves(self.avals) if is_inexact(aval)]
         rule = self._capture(self._with_tangents(), extra=tangents)
         self.check_writes(rule, "rule")
         self.check_alike(rule, self._result_treedef, "rule")

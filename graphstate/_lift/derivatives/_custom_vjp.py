@@ -27,7 +27,7 @@ from graphstate.graph._split import leaf_value
 from ._rule_inputs import RoutedProgram
 from ._rules import RuleCall
 from ._tangent import LIKE_VALUES, TangentSpace
-from ._zeros import SymbolicZero, as_struct, float0, instantiated, is_float0, is_inexact, zero_like
+from ._zeros import SymbolicZero, float0, instantiated, is_float0, is_inexact, zero_like
 
 __all__ = ["VjpCall"]
 
@@ -81,8 +81,8 @@ class VjpCall(RuleCall):
     _residuals: _Residuals
 
     def programs(self) -> Sequence[RoutedProgram]:
-        """The programs of the forward and the backward rule, once they are traced."""
-        return (self._forward, self._backward) if hasattr(self, "_backward") else ()
+        """The program of the forward rule, once it is traced: the backward rule takes residuals, and no arguments."""
+        return (self._forward,) if hasattr(self, "_forward") else ()
 
     def trace_rules(self) -> None:
         """Traces the forward rule, then the backward rule for the residuals of that."""
@@ -91,11 +91,10 @@ class VjpCall(RuleCall):
         self.check_alike(forward, self._residuals.result_treedef, "forward rule")
         outputs: Outputs = jax.tree.unflatten(forward.treedef, forward.jaxpr.out_avals)
         count = self._residuals.result_treedef.num_leaves
-        residuals = [as_struct(aval) for aval in outputs.results[count:]]
-        cotangents = [as_struct(aval) for aval in outputs.results[:count] if is_inexact(aval)]
+        cotangents = [aval for aval in outputs.results[:count] if is_inexact(aval)]
         self._order = self.order(forward.note)
         self._forward = self.moving_part(forward)
-        self._backward = self.routed(self._trace_backward(residuals, cotangents))
+        self._backward = self.routed(self._trace_backward(outputs.results[count:], cotangents))
 
     def _forward_rule(self) -> Callable[..., Any]:
         rule, _ = self.ruled.rules

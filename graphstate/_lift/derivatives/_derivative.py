@@ -4,6 +4,7 @@ Every derivative is the same call: the user's function, once, at the values of a
 function of JAX gets it, and what is made of the answer.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
@@ -164,23 +165,25 @@ class DerivedFunction(Lifted):
     Args:
         function: the user's function.
         transform: the name of the transform.
-        differentiate: the answer of one call.
+        differentiate: the answer of one call; a function of a module, so that two that do the same are equal.
         wanted: what is differentiated.
         output: what can be differentiated.
         has_aux: whether the function returns the pair (output, aux).
+        **options: further parameters of `differentiate`.
     """
 
     def __init__(
         self,
         function: Callable[..., Any],
         transform: str,
-        differentiate: Callable[[Derivative], Any],
+        differentiate: Callable[..., Any],
         wanted: Wanted,
         output: Output,
         has_aux: bool,
+        **options: Any,
     ) -> None:
         super().__init__(function, transform)
-        self._differentiate = differentiate
+        self._differentiate = functools.partial(differentiate, **options)
         self._wanted = wanted
         self._output = output
         self._has_aux = has_aux
@@ -196,15 +199,16 @@ class DerivedFunction(Lifted):
 def derived(
     function: Callable[..., Any] | None,
     transform: str,
-    differentiate: Callable[[Derivative], Any],
+    differentiate: Callable[..., Any],
     wanted: Wanted,
     output: Output,
     has_aux: bool,
+    **options: Any,
 ) -> Any:
     """The function that returns the derivative; without a function the decorator that makes one."""
 
     def derive(function: Callable[..., Any]) -> DerivedFunction:
-        return DerivedFunction(function, transform, differentiate, wanted, output, has_aux)
+        return DerivedFunction(function, transform, differentiate, wanted, output, has_aux, **options)
 
     return derive if function is None else derive(function)
 

@@ -43,12 +43,16 @@ from graphstate.graph._heads import StateHead, StaticKey
 from ._gradient import Selection, Wanted
 from ._rule_inputs import ARRAYS, CAPTURED, VALUES, Others, Place, RoutedProgram, RuleInputs, lasting
 from ._tangent import types_of
-from ._zeros import as_struct
 
-__all__ = ["RuleCall", "Ruled"]
+__all__ = ["RuleCall", "Ruled", "is_of_rules"]
 
 _RULES: Final = "rules being traced "
 """How the settings are called that tell from each other what is traced for the rules of different calls."""
+
+
+def is_of_rules(setting: str) -> bool:
+    """Whether a setting only tells apart what is traced for rules: none of the user's."""
+    return setting.startswith(_RULES)
 
 
 class Ruled(NamedTuple):
@@ -182,7 +186,8 @@ class RuleCall(ABC):
             self.operands = _without_values(self.operands, self.transform, self.ruled.function)
 
     def _drop_types(self) -> None:
-        """Drops what rules are traced with, too."""
+        """Drops what rules are traced with, too; so the program does not keep the States that it writes."""
+        self.note = self.note._replace(closed=())
         del self.operands, self.ruled
 
     # What differs
@@ -305,7 +310,7 @@ class RuleCall(ABC):
         def checked(result: Any) -> None:
             frame = current_frame()
             assert frame is not None
-            own = {name: value for name, value in frame.settings.items() if not name.startswith(_RULES)}
+            own = {name: value for name, value in frame.settings.items() if not is_of_rules(name)}
             self._settings.update(own)
             check(result)
 
@@ -455,7 +460,7 @@ def _is_same_setting(value: Any, before: Any) -> bool:
 def _without_values(operands: Operands, transform: str, function: Callable[..., Any]) -> Operands:
     """Operands of the same structure and types that belong to no trace."""
     arguments, graphdef = operands.arguments, operands.arguments.graphdef
-    values, arrays = jax.tree.map(lambda leaf: as_struct(jax.typeof(leaf)), (operands.values, operands.arrays))
+    values, arrays = jax.tree.map(jax.typeof, (operands.values, operands.arrays))
     leaves: list[Any] = [None] * len(arguments.leaves)
     for spot, array in zip(arguments.shape.rest, arrays, strict=True):
         leaves[spot] = array

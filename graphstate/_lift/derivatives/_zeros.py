@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["SymbolicZero", "as_struct", "float0", "instantiated", "is_float0", "is_inexact", "zero_like"]
+__all__ = ["SymbolicZero", "float0", "instantiated", "is_float0", "is_inexact", "zero_like"]
 
 SymbolicZero: Final = jax.custom_derivatives.SymbolicZero
 
@@ -38,8 +38,3 @@ def is_float0(cotangent: Any) -> bool:
 def float0(aval: Any) -> Any:
     """The tangent of a value of this type, an integer or a key."""
     return np.zeros(aval.shape, jax.dtypes.float0)
-
-
-def as_struct(aval: Any) -> Any:
-    """A type, to trace a program for it."""
-    return aval

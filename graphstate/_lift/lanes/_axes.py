@@ -22,6 +22,7 @@ from graphstate.graph._state import State
 __all__ = [
     "LANES",
     "Axis",
+    "Spec",
     "Terms",
     "argument_axes",
     "as_state_axes",

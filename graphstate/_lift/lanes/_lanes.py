@@ -98,7 +98,7 @@ class LaneFrame(HoldingFrame):
         """A slice of a mapped State, a stream of a RandomState, any other State as it is."""
         outer = self.locked(cell, outer)
         if is_stream(cell, outer):
-            return outer if self.rng == "same" else pack(LaneStream(self, cell, outer).checked())
+            return outer if self.rng == "same" else LaneStream(self, cell, outer)
         axis = self.axis_of(cell)
         if axis is None:
             return copied(outer)

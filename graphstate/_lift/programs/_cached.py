@@ -158,15 +158,13 @@ class CachedFunction(Lifted):
             entry = self._entry_of(match, watch, statics, plans)
             values = _read(match.joint.leaves(plans))
             captured = [read_source(source, environ.depend_on) for source in entry.sources]
-            calling.arguments = leaves, match.shape, match.joint
             try:
-                result = entry.stage(stage, values, captured, [leaves[spot] for spot in match.shape.rest])
+                with calling.inside((leaves, match.shape, match.joint)):
+                    result = entry.stage(stage, values, captured, [leaves[spot] for spot in match.shape.rest])
                 self._remember(token, match, watch)
                 return result
             except Again:
                 continue
-            finally:
-                calling.arguments = None
 
     # Finding the program
 
@@ -271,14 +269,14 @@ def _call(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan]) -> 
         captured = [cell._value for cell in cells] if cells else cells
     except AttributeError:  # a value that could be changed in place, or none
         values, captured = _read(targets), _read(cells)
-    calling.arguments = leaves, shape, joint
+    outer, calling.arguments = calling.arguments, (leaves, shape, joint)
     try:
         returned = entry.compiled(values, captured, [leaves[spot] for spot in shape.rest])
     except (jax.errors.JaxRuntimeError, KeyboardInterrupt):
         close_failed()
         raise
     finally:
-        calling.arguments = None
+        calling.arguments = outer
     if entry.revision != match.revision:
         _check_again(entry, match, targets)
     if entry.draws:
@@ -316,13 +314,12 @@ def _call_built(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan
     targets = match.joint.leaves(plans)
     cells = entry.captured_cells() if entry.sources else []
     arrays = [leaves[spot] for spot in match.shape.rest]
-    call = BuiltCall(entry, entry.find_build(lambda: _read(targets), arrays), targets, cells, arrays)
-    calling.arguments = leaves, match.shape, match.joint
 
     def finish(note: Note, outputs: Any) -> Any:
         return _write_back(entry, note, outputs, match, leaves, targets, cells)
 
-    try:
+    with calling.inside((leaves, match.shape, match.joint)):
+        call = BuiltCall(entry, entry.find_build(lambda: _read(targets), arrays), targets, cells, arrays)
         if not call.build.draws:
             return call.run(_read, finish)
         calling.must_be_compiled = True
@@ -330,14 +327,10 @@ def _call_built(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan
             with exclusive():
                 return call.run(_read, finish)
         except Uncompiled:
-            pass
-        finally:
             calling.must_be_compiled = False
         call.compile(_read)
         with exclusive():
             return call.run(_read, finish)
-    finally:
-        calling.arguments = None
 
 
 def _unsettled(function: Any) -> TraceContextError:
@@ -371,11 +364,8 @@ def _call_in_trace(entry: Entry, match: _Match, leaves: list[Any], plans: list[P
     read = [read_lazily(outer_value(leaf) if isinstance(leaf, Cell) else leaf) for leaf in match.joint.leaves(plans)]
     values = [value for value, _ in read]
     captured = [read_source(source, environ.depend_on) for source in entry.sources]
-    calling.arguments = leaves, match.shape, match.joint
-    try:
+    with calling.inside((leaves, match.shape, match.joint)):
         note, outputs = entry.run_inside(values, captured, [leaves[spot] for spot in match.shape.rest])
-    finally:
-        calling.arguments = None
     _pass_on(entry)  # again: what the call has read while it was traced is known now
     results, written, fresh, outer = outputs
     for number, (_, stream) in enumerate(read):

@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import jax
@@ -46,6 +47,7 @@ __all__ = [
     "Uncompiled",
     "as_seen",
     "calling",
+    "static_keys",
 ]
 
 _serials: Final = itertools.count(1)
@@ -96,6 +98,16 @@ class Calling(threading.local):
     arguments: tuple[list[Any], Shape, Joint] | None = None
     types: Hashable = None
     must_be_compiled: bool = False
+
+    @contextmanager
+    def inside(self, arguments: tuple[list[Any], Shape, Joint]) -> Iterator[None]:
+        """A block with a call by a function that is being traced: the call that has led to that goes on afterwards."""
+        around = self.arguments, self.types, self.must_be_compiled
+        self.arguments, self.types, self.must_be_compiled = arguments, None, False
+        try:
+            yield
+        finally:
+            self.arguments, self.types, self.must_be_compiled = around
 
 
 calling: Final = Calling()
@@ -404,6 +416,7 @@ class Entry:
         if missing or len(captured) != len(self.sources):
             self._add_sources(missing)
             raise Again
+        self._pending.pop((threading.get_ident(), key), None)
         return program
 
     def _fits(self, program: Program, captured: list[Any]) -> bool:
@@ -474,7 +487,9 @@ class Entry:
                 self.alias_reads[number] = weakref.ref(target)
         called = [each for each in frame.watches if each is not watch]
         others = [methods, *(each for each in called if not self._watched.issuperset(each.functions))]
-        self.watches += [self._settled(each) for each in others if each.functions]
+        known = {_identity(each) for each in self.watches}  # programs for other shapes depend on the same
+        settled = [self._settled(each) for each in others if each.functions]
+        self.watches += [each for each in settled if _identity(each) not in known]
         self.revision += 1
         written = [arguments.targets[number] for number in note.departure.written]
         written += [ref() for ref in note.captured]
@@ -491,6 +506,11 @@ class Entry:
         functions = [*functions_of(arguments.graphdef), *(key.value for key in static_keys(self.statics))]
         watched = [each for each in functions if id(each) not in self._watched and is_watchable(each)]
         return Watch(watched, self.owner.changed_by_itself, self._callers)
+
+
+def _identity(watch: Watch) -> Hashable:
+    """Equal for two watches of the same functions that saw the same."""
+    return watch.key, frozenset(watch.functions)
 
 
 def _named(trace: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from graphstate._compat import EVAL, current_trace
 from graphstate._lift.call._lifted import CALLABLE
 from graphstate._trace import current_frame
 from graphstate.graph._attributes import is_graph_object
+from graphstate.graph._heads import StaticKey
 
 from ._cached import CachedFunction
 
@@ -95,7 +96,8 @@ def _kept(
     if programs is None or programs.owner() is not first:
         programs = table[_NAME] = _Programs(first)
     found: _Programs = programs
-    return found.find((transform, *are_bound, key, *map(id, functions[1:])), functions, are_bound, run, transform)
+    found_key = (transform, *are_bound, StaticKey(key), *map(id, functions[1:]))
+    return found.find(found_key, functions, are_bound, run, transform)
 
 
 def _no_owner() -> None:

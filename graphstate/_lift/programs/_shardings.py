@@ -19,7 +19,7 @@ from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._layout import check_order, record_of
 from graphstate.graph._path import Path, shorten_path
 
-__all__ = ["InputShardings", "output_shardings"]
+__all__ = ["InputShardings", "iter_leaves", "output_shardings"]
 
 
 class InputShardings:

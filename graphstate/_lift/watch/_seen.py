@@ -21,7 +21,7 @@ from graphstate.graph._heads import StaticKey
 
 from ._names import Names
 
-__all__ = ["Seen", "by_id", "iter_parts", "see", "told_changes"]
+__all__ = ["Seen", "by_id", "is_instance", "iter_parts", "see", "told_changes", "weak"]
 
 _ATOMS: Final = frozenset({int, float, bool, str, bytes, complex, type(None)})
 _OPAQUE: Final = (
@@ -179,7 +179,7 @@ def see(value: Any, names: Names, met: set[int]) -> Seen:
         met: the ids of the containers and instances that were looked into before; this call adds to it.
     """
     if is_graph_object(value) or isinstance(value, jax.Array | np.ndarray):
-        return Seen(None, _weak(value), type(value), None, None)
+        return Seen(None, weak(value), type(value), None, None)
     if not _has_parts(value):
         return Seen(value, None, type(value), None, None)
     if id(value) in met:
@@ -187,7 +187,7 @@ def see(value: Any, names: Names, met: set[int]) -> Seen:
     met.add(id(value))
     counting = None if hasattr(type(value), "__getattr__") else names
     keys, items = _parts_of(value, counting)
-    held = None if isinstance(value, (*_SEQUENCES, *_MAPPINGS, set, frozenset)) else _weak(value)
+    held = None if isinstance(value, (*_SEQUENCES, *_MAPPINGS, set, frozenset)) else weak(value)
     return Seen(None, held, type(value), keys, [see(item, names, met) for item in items], counting)
 
 
@@ -286,7 +286,8 @@ def _static_key(value: Any) -> Hashable:
     return StaticKey(value) if type(value) in _ATOMS else by_id(value)
 
 
-def _weak(value: Any) -> Callable[[], Any]:
+def weak(value: Any) -> Callable[[], Any]:
+    """A weak reference to `value`, or what stands for one where there is none."""
     try:
         return weakref.ref(value)
     except TypeError:
@@ -300,7 +301,7 @@ class by_id:  # noqa: N801, reads as a function
 
     def __init__(self, value: Any) -> None:
         self._id = id(value)
-        self._ref = _weak(value)
+        self._ref = weak(value)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, by_id) and self._id == other._id and self._ref() is other._ref() is not None

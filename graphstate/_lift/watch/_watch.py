@@ -9,8 +9,7 @@ compared on each call.
 import functools
 import itertools
 import types
-import weakref
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Final
 
 import jax
@@ -29,9 +28,9 @@ from graphstate.graph._state import State
 from ._guard import StructureGuard
 from ._names import may_run, names_of
 from ._plan import plan_of
-from ._seen import Seen, by_id, is_instance, iter_parts, see, told_changes
+from ._seen import Seen, by_id, is_instance, iter_parts, see, told_changes, weak
 
-__all__ = ["Ignored", "Watch", "methods_of"]
+__all__ = ["Ignored", "Watch", "functions_of", "is_watchable", "methods_of"]
 
 _serials: Final = itertools.count(1)
 _CALL: Final = "__call__"
@@ -79,11 +78,11 @@ class Watch:
         self.origin = tuple(functions)
         self.functions: dict[int, Any] = {}
         self._seen: list[tuple[Reference, Seen]] = []
-        self._roots: dict[int, tuple[str, weakref.ref[Any]]] = {}
+        self._roots: dict[int, tuple[str, Callable[[], Any]]] = {}
         self._callers = tuple(callers)
         self._follow(self.origin, ignored)
         roots = self.roots()
-        self._plans = [(_weak(root), plan_of(root).serial) for _, root in roots]
+        self._plans = [(weak(root), plan_of(root).serial) for _, root in roots]
         self._numpy = [
             (leaf, leaf.copy()) for _, root in roots for leaf in plan_of(root).leaves if isinstance(leaf, np.ndarray)
         ]
@@ -115,7 +114,7 @@ class Watch:
                 self._seen.append((reference, seen))
             for name, part in iter_parts(reference.name, value, names, parts_before):
                 if is_graph_object(part):
-                    self._roots.setdefault(id(part), (name, _weak(part)))
+                    self._roots.setdefault(id(part), (name, weak(part)))
 
     def _follow_functions(self, pending: list[Any]) -> list[Reference]:
         found: list[Reference] = []
@@ -342,13 +341,6 @@ def _static_instances(found: list[Reference]) -> list[Reference]:
                 statics = functions_of(plan_of(part).graphdef)
                 instances.update((id(each), each) for each in statics if is_instance(each))
     return [Reference(type(each).__name__, each, SELF) for key, each in instances.items() if key not in known]
-
-
-def _weak(value: Any) -> Any:
-    try:
-        return weakref.ref(value)
-    except TypeError:
-        return lambda: value
 
 
 def functions_of(graphdef: GraphDef) -> Iterator[Any]:

@@ -11,6 +11,7 @@ import pytest
 
 import graphstate as gs
 from graphstate import environ
+from graphstate._lift.watch._watch import Watch
 
 pytestmark = pytest.mark.no_leak_check("counts traces")
 
@@ -142,6 +143,21 @@ def test_new_shapes_and_dtypes_retrace():
     leaf.weight.value = jnp.ones(2)
     call(leaf, jnp.ones(2))
     assert call.runs == 3
+
+
+def test_a_warm_call_looks_no_longer_at_what_it_depends_on_after_many_shapes(monkeypatch):
+    looked = []
+    is_current = Watch.is_current
+    monkeypatch.setattr(Watch, "is_current", lambda watch: looked.append(watch) or is_current(watch))
+    counts = []
+    for shapes in (1, 8):
+        call, leaf = gs.jit(lambda leaf, x: leaf(x)), Leaf()
+        for size in range(shapes):
+            call(leaf, jnp.ones(size))
+        looked.clear()
+        call(leaf, jnp.ones(0))
+        counts.append(len(looked))
+    assert counts[0] == counts[1]
 
 
 def test_new_shapes_of_captured_states_retrace():
