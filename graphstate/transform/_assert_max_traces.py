@@ -9,7 +9,7 @@ import jax
 from graphstate import environ
 from graphstate._compat import EVAL, current_trace
 from graphstate._lift.call._arguments import argument_names, function_name, is_array_like
-from graphstate._lift.call._lifted import Lifted
+from graphstate._lift.call._lifted import Lifted, Wrapping
 from graphstate._lift.derivatives._rules import is_of_rules
 from graphstate._lift.watch._watch import Watch
 from graphstate._trace import Cell, peek
@@ -30,14 +30,29 @@ class _Trace(NamedTuple):
     Attributes:
         graphs: the structure of each Node, by how messages call it.
         types: the type of each array and State, and each static value, as text.
-        watch: what the function refers to.
+        watch: what the function refers to; None for a method of a copy in the trace, which ends with that.
         settings: the settings of `environ`, as text.
     """
 
     graphs: dict[str, GraphDef]
     types: dict[str, str]
-    watch: Watch
+    watch: Watch | None
     settings: dict[str, str]
+
+
+class _Count:
+    """How often a function was traced, in all copies of the Node that has it.
+
+    Attributes:
+        number: how often.
+        last: what for, the last time.
+        lock: held while it is counted.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.last: _Trace | None = None
+        self.lock = threading.Lock()
 
 
 class CountedFunction(Lifted):
@@ -46,19 +61,24 @@ class CountedFunction(Lifted):
     Args:
         function: the user's function.
         limit: how often it may be traced.
-
-    Attributes:
-        count: how often it was.
     """
 
     transform = "assert_max_traces"
 
     def __init__(self, function: Callable[..., Any], limit: int) -> None:
         super().__init__(function)
-        self.count = 0
         self._limit = limit
-        self._last: _Trace | None = None
-        self._counting = threading.Lock()
+        self._count = self._graph_wrapping.shared = _Count()
+
+    @property
+    def count(self) -> int:
+        """How often it was traced."""
+        return self._count.number
+
+    def adopt(self, wrapping: Wrapping) -> None:
+        """Counts together with what it is a copy of."""
+        super().adopt(wrapping)
+        self._count = wrapping.shared or self._count
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the function; counts the call if a trace is in progress."""
@@ -68,10 +88,11 @@ class CountedFunction(Lifted):
 
     def _note(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         trace = self._trace(args, kwargs)
-        with self._counting:
-            last, is_allowed = self._last, self.count < self._limit
+        count = self._count
+        with count.lock:
+            last, is_allowed = count.last, count.number < self._limit
             if is_allowed:
-                self.count, self._last = self.count + 1, trace
+                count.number, count.last = count.number + 1, trace
         if is_allowed:
             return
         differences = list(_differences(last, trace)) if last is not None else []
@@ -98,8 +119,8 @@ class CountedFunction(Lifted):
         leaves, treedef = jax.tree.flatten((args, kwargs))
         for name, leaf in zip(argument_names(treedef, self.function), leaves, strict=True):
             _describe(name, leaf, graphs, types)
-        watch = Watch([self.function], self.changed_by_itself)
-        for name, root in watch.roots():
+        watch = None if self._born_in_trace else Watch([self.function], self.changed_by_itself)
+        for name, root in watch.roots() if watch is not None else ():
             _describe(name, root, graphs, types)
         settings = {
             name: _type_of(peek(held) if isinstance(held, Cell) else held)
@@ -147,7 +168,8 @@ def _differences(before: _Trace, now: _Trace) -> Iterator[str]:
         yield from (f"{name}: {line}" for line in diff(before.graphs[name], now.graphs[name]))
     yield from _changes(before.types, now.types, "")
     yield from _changes(before.settings, now.settings, "the setting ")
-    yield from before.watch.changes()
+    if before.watch is not None:
+        yield from before.watch.changes()
 
 
 def _changes(before: dict[str, str], now: dict[str, str], kind: str) -> Iterator[str]:

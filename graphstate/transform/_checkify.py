@@ -24,13 +24,13 @@ class CheckedFunction(Lifted):
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the function; returns its first error, and its result."""
-        run = functools.partial(_checked, _errors=self._errors)
+        run = functools.partial(_checked, self._errors)
         if is_eager():
             return reused((self.function,), self._errors, run, self.transform)(*args, **kwargs)
         return run(self.function, *args, **kwargs)
 
 
-def _checked(function: Callable[..., Any], /, *args: Any, _errors: Any, **kwargs: Any) -> Any:
+def _checked(errors: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     operands = Operands(args, kwargs, "checkify", function)
     program = capture(function, operands, watched(function, "checkify"), "checkify")
     operands.open_streams([program])
@@ -38,7 +38,7 @@ def _checked(function: Callable[..., Any], /, *args: Any, _errors: Any, **kwargs
     def run(values: list[Any], arrays: list[Any], captured: list[Any]) -> Any:
         return program.run((values, arrays), captured)
 
-    checked = jax_checkify.checkify(run, _errors)
+    checked = jax_checkify.checkify(run, errors)
     error, outputs = checked(operands.values, operands.arrays, read_captured(program))
     return error, finish(program.note, operands.arguments, outputs)
 

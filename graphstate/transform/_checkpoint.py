@@ -1,7 +1,7 @@
 """`checkpoint`: intermediate values are computed again in the backward pass instead of being kept."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -27,14 +27,19 @@ class CheckpointedFunction(Lifted):
         prevent_cse: bool,
         policy: Callable[..., bool] | None,
         static_argnums: int | Sequence[int],
+        static_argnames: str | Iterable[str],
     ) -> None:
         super().__init__(function)
         self._wrap = functools.partial(jax.checkpoint, prevent_cse=prevent_cse, policy=policy)
         self._static_numbers = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+        self._static_names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the function; what it computes is not kept for a backward pass around the call."""
         function, args = bind_static(self.function, args, self._static_numbers, "static_argnums")
+        named = {name: kwargs.pop(name) for name in self._static_names if name in kwargs}
+        if named:
+            function = functools.partial(function, **named)
         if is_eager():
             gather(args, kwargs, self.transform, function)
             return function(*args, **kwargs)
@@ -50,6 +55,7 @@ def checkpoint(
     prevent_cse: bool = True,
     policy: Callable[..., bool] | None = None,
     static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Iterable[str] = (),
 ) -> Any:
     """Computes the intermediate values of a function again in the backward pass, as `jax.checkpoint` does.
 
@@ -61,6 +67,7 @@ def checkpoint(
         prevent_cse: as in `jax.checkpoint`; False inside of `scan`, where it is not needed.
         policy: which intermediate values are kept all the same, as in `jax.checkpoint_policies`.
         static_argnums: positional arguments that are handed on as they are.
+        static_argnames: arguments passed by name that are.
 
     Returns:
         The function.
@@ -86,7 +93,7 @@ def checkpoint(
     """
 
     def transform(function: Callable[..., Any]) -> CheckpointedFunction:
-        return CheckpointedFunction(function, prevent_cse, policy, static_argnums)
+        return CheckpointedFunction(function, prevent_cse, policy, static_argnums, static_argnames)
 
     return transform if function is None else transform(function)
 

@@ -53,17 +53,18 @@ def cond(
     """
     _check_choice("pred", "cond", pred, "a boolean or a number", jnp.bool_, jnp.number)
     if is_eager():
-        return reused((true_fun, false_fun), (), _cond, "cond")(*operands, _pred=pred, **kwargs)
-    return _cond(true_fun, false_fun, *operands, _pred=pred, **kwargs)
+        return reused((true_fun, false_fun), (), _cond, "cond")(*operands, pred, **kwargs)
+    return _cond(true_fun, false_fun, *operands, pred, **kwargs)
 
 
-def _cond(
-    true_fun: Callable[..., Any], false_fun: Callable[..., Any], /, *operands: Any, _pred: Any, **kwargs: Any
-) -> Any:
+def _cond(true_fun: Callable[..., Any], false_fun: Callable[..., Any], /, *operands: Any, **kwargs: Any) -> Any:
+    """As `cond`; the predicate stands behind the operands, which have the names of the functions' parameters so."""
+    *operands, pred = operands  # type: ignore[assignment]
+
     def choose(branches: Sequence[Callable[..., Any]], operand: Any) -> Any:
-        return lax.cond(_pred, *branches, operand)
+        return lax.cond(pred, *branches, operand)
 
-    return BranchCall((true_fun, false_fun), operands, kwargs, "cond").run(choose)
+    return BranchCall((true_fun, false_fun), tuple(operands), kwargs, "cond").run(choose)
 
 
 def _check_choice(name: str, transform: str, value: Any, wanted: str, *kinds: Any) -> None:
@@ -112,15 +113,21 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], /, *operands: Any
     if not branches:
         raise BranchError("`switch` chooses among functions, but `branches` is empty. Give it one at least.")
     _check_choice("index", "switch", index, "an integer", jnp.integer)
-    run = functools.partial(_switch, count=len(branches))
+    run = functools.partial(_switch, len(branches))
     if is_eager():
-        return reused(branches, (), run, "switch")(*operands, _index=index, **kwargs)
-    return run(*branches, *operands, _index=index, **kwargs)
+        return reused(branches, (), run, "switch")(*operands, index, **kwargs)
+    return run(*branches, *operands, index, **kwargs)
 
 
-def _switch(*branches_and_operands: Any, count: int, _index: Any, **kwargs: Any) -> Any:
+def _switch(count: int, /, *branches_and_operands: Any, **kwargs: Any) -> Any:
+    """As `switch`, for so many branches; the index stands behind the operands."""
+    branches, operands, index = (
+        branches_and_operands[:count],
+        branches_and_operands[count:-1],
+        branches_and_operands[-1],
+    )
+
     def choose(branches: Sequence[Callable[..., Any]], operand: Any) -> Any:
-        return lax.switch(_index, branches, operand)
+        return lax.switch(index, branches, operand)
 
-    branches, operands = branches_and_operands[:count], branches_and_operands[count:]
-    return BranchCall(branches, operands, kwargs, "switch").run(choose)
+    return BranchCall(branches, tuple(operands), kwargs, "switch").run(choose)

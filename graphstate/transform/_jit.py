@@ -183,7 +183,7 @@ def jit(
     the call has succeeded; a call that fails changes nothing.
 
     A program that is given the buffers of the States that it writes works in place, and needs less memory. What else
-    holds such a buffer keeps it: then a copy is donated instead. If the call fails all the same when it runs, those
+    holds the array keeps it: then a copy is donated instead. If the call fails all the same when it runs, those
     States have lost their values, and raise `DonatedError` until they are written. Inside of another transform
     nothing is donated.
 

@@ -285,6 +285,14 @@ ROWS = (
 )
 BY_NAME = {row.name: row for row in ROWS}
 
+# Its function may only read: the laws of what is written have no meaning for it.
+ASSOCIATIVE_SCAN = _row(
+    "associative_scan",
+    lambda f: lambda x: gs.associative_scan(lambda a, b: a + b + f(x), x * LANES)[-1],
+    None,
+    lambda f: lambda x: 3 * x + f(x),
+)
+
 
 def is_meaningful(outer: Row, inner: Row) -> bool:
     """Whether JAX has the composition of two transforms at all."""

@@ -315,3 +315,9 @@ def test_it_is_a_decorator_with_the_name_of_its_function():
 
     assert (apply.__name__, apply.__doc__, apply(1.0)) == ("apply", "Applies.", 1.0)
     assert gs.remat is gs.checkpoint
+
+
+def test_static_arguments_by_name_are_handed_on():
+    apply = gs.checkpoint(lambda x, *, how: jnp.sin(x) if how == "sin" else x, static_argnames="how")
+    assert gs.jit(gs.grad(lambda x: apply(x, how="sin")))(0.0) == 1.0
+    assert gs.jit(lambda x: apply(x, how="same"))(3.0) == 3.0

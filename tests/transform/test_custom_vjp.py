@@ -1082,3 +1082,17 @@ def test_a_rule_that_fails_is_no_obstacle_where_nobody_differentiates():
     assert gs.vmap(function)(jnp.ones(2)).tolist() == [2.0, 2.0]
     with pytest.raises(NotImplementedError, match="no gradient yet"):
         gs.jit(gs.grad(function))(3.0)
+
+
+def test_a_backward_rule_without_residuals_serves_a_model_with_a_stream_in_a_lane():
+    model = gs.nn.Linear(1, 1)
+    model.rng = gs.random.RandomState(0)
+
+    @gs.custom_vjp
+    def apply(model, x):
+        return model(x)
+
+    apply.defvjp(lambda model, x: (apply(model, x), None), lambda _, cotangent: (None, 3 * cotangent))
+    x = jnp.ones((2, 1))
+    gradients = gs.vmap(gs.grad(lambda model, x: apply(model, x).sum(), 1), in_axes=(None, 0))(model, x)
+    np.testing.assert_array_equal(gradients, 3 * x)

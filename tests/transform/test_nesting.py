@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import graphstate as gs
-from tests.transform.rows import BY_NAME, ROWS, is_meaningful
+from tests.transform.rows import ASSOCIATIVE_SCAN, BY_NAME, ROWS, is_meaningful
 
 X = jnp.arange(1.0, 4.0)
 
@@ -49,6 +49,18 @@ def test_any_transform_within_any_other(outer, inner):
     np.testing.assert_allclose(gs.jit(nested)(jnp.float32(2.0)), expected, rtol=1e-5)
     assert cell.count.value == 2 * outer.steps * inner.steps
     assert cell.weight.value == 3.0
+
+
+@pytest.mark.no_leak_check("runs many eager transforms")
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_any_transform_around_and_inside_an_associative_scan(row):
+    state = gs.ParamState(jnp.float32(3.0))
+    leaf, plain_leaf = lambda x: state.value**2 * x**3, lambda x: 9.0 * x**3
+    for outer, inner in ((row, ASSOCIATIVE_SCAN), (ASSOCIATIVE_SCAN, row)):
+        expected = outer.plain(inner.plain(plain_leaf))(2.0)
+        nested = outer.closed(inner.closed(leaf))
+        np.testing.assert_allclose(nested(jnp.float32(2.0)), expected, rtol=1e-5)
+        np.testing.assert_allclose(gs.jit(nested)(jnp.float32(2.0)), expected, rtol=1e-5)
 
 
 @pytest.mark.no_leak_check("runs many eager transforms")

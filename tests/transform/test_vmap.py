@@ -792,12 +792,6 @@ def test_a_stream_that_nobody_draws_from_stays_as_it_is():
     assert leaf.rng.value == key
 
 
-def scaled_by_rule():
-    scaled = gs.custom_vjp(lambda model, x: model.weight.value * x)
-    scaled.defvjp(lambda model, x: (scaled(model, x), None), lambda _, cotangent: (None, cotangent))
-    return scaled
-
-
 @pytest.mark.parametrize(
     "call",
     [
@@ -806,9 +800,8 @@ def scaled_by_rule():
         lambda model, x: gs.checkpoint(lambda model, x: model.weight.value * x)(model, x),
         lambda model, x: gs.cond(x > 1, lambda model: model.weight.value * x, lambda model: x, model),
         lambda model, x: gs.scan(lambda model, x: (model, model.weight.value * x), model, x[None])[1],
-        lambda model, x: scaled_by_rule()(model, x),
     ],
-    ids=["jit", "grad", "checkpoint", "cond", "scan", "custom_vjp"],
+    ids=["jit", "grad", "checkpoint", "cond", "scan"],
 )
 @pytest.mark.parametrize("is_closed_over", [True, False], ids=["closed over", "argument"])
 def test_a_model_that_draws_nothing_may_be_passed_on_in_a_lane(call, is_closed_over):

@@ -179,3 +179,65 @@ def doubled(x):
 def test_a_transformed_function_is_pickled_by_its_name_or_by_its_parts():
     assert pickle.loads(pickle.dumps(doubled)) is doubled
     assert pickle.loads(pickle.dumps(gs.jit(halved)))(1.0) == 0.5
+
+
+# What comes to a wrapper later
+
+
+def _scaled(x):
+    return 2.0 * x
+
+
+def _forward(x):
+    return 2.0 * x, None
+
+
+def _backward(_, cotangent):
+    return (100.0 * cotangent,)
+
+
+class Ruled(gs.Node):
+    """A method with rules, given as functions or as methods of the Node."""
+
+    def __init__(self, bound=False):
+        self.weight = gs.ParamState(jnp.float32(2.0))
+        self.scaled = gs.custom_vjp(self._scaled)
+        self.scaled.defvjp(self._forward if bound else _forward, _backward)
+
+    def _scaled(self, x):
+        return _scaled(x)
+
+    def _forward(self, x):
+        return _forward(x)
+
+
+def test_copies_have_the_rules_of_the_original():
+    node = Ruled()
+    compiled = gs.jit(lambda node, x: gs.grad(node.scaled)(x))
+    assert compiled(node, 3.0) == 100.0
+    assert gs.grad(gs.clone(node).scaled)(3.0) == 100.0
+    assert gs.diff(node, Ruled()) == []
+
+
+def test_a_rule_that_is_a_method_of_the_node_is_refused_in_copies():
+    node = Ruled(bound=True)
+    assert gs.grad(node.scaled)(3.0) == 100.0
+    with pytest.raises(StructureError, match=r"a rule of its `custom_vjp` is a method of that Node"):
+        gs.clone(node)
+
+
+def test_copies_are_counted_together():
+    class Counted(gs.Node):
+        def __init__(self):
+            self.weight = gs.ParamState(jnp.float32(2.0))
+            self.apply = gs.assert_max_traces(self._apply, 1)
+
+        def _apply(self, x):
+            return self.weight.value * x
+
+    node = Counted()
+    compiled = gs.jit(lambda node, x: node.apply(x))
+    assert compiled(node, 1.0) == 2.0
+    with pytest.raises(gs.errors.TraceCountError, match=r"x: float32\[\]\* became float32\[3\]"):
+        compiled(node, jnp.ones(3))
+    assert gs.diff(node, Counted()) == []

@@ -12,7 +12,7 @@ from graphstate.errors import StateTypeError
 
 from ._arguments import function_name
 
-__all__ = ["CALLABLE", "Lifted", "note_watch", "watched"]
+__all__ = ["CALLABLE", "Lifted", "Wrapping", "note_watch", "watched"]
 
 
 CALLABLE: Final = "Give it a function, a method, or a Node that can be called."
@@ -23,14 +23,20 @@ class Wrapping:
 
     Attributes:
         transform: the name of the transform, for messages.
+        rules: the functions that were given later, and belong to what it does.
+        shared: what all that are wrapped so have together, and what no two of them are told apart by.
     """
 
-    __slots__ = ("_args", "_class", "_kwargs", "transform")
+    __slots__ = ("_args", "_class", "_kwargs", "rules", "shared", "transform")
 
-    def __init__(self, cls: "type[Lifted]", args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, cls: "type[Lifted]", args: tuple[Any, ...], kwargs: dict[str, Any], rules: tuple[Any, ...] = ()
+    ) -> None:
         self._class = cls
         self._args = args
         self._kwargs = kwargs
+        self.rules = rules
+        self.shared: Any = None
         self.transform = cls.transform
 
     def __eq__(self, other: object) -> bool:
@@ -46,11 +52,13 @@ class Wrapping:
         return Wrapping, self._content()
 
     def _content(self) -> tuple[Any, ...]:
-        return self._class, self._args, self._kwargs
+        return self._class, self._args, self._kwargs, self.rules
 
     def wrap(self, function: Callable[..., Any]) -> "Lifted":
         """Transforms another function in the same way."""
-        return self._class(function, *self._args, **self._kwargs)
+        wrapped = self._class(function, *self._args, **self._kwargs)
+        wrapped.adopt(self)
+        return wrapped
 
 
 class Lifted:
@@ -88,6 +96,10 @@ class Lifted:
         self._born_in_trace = current_home() is not None
         self._watch: Watch | None = None
         self.changed_by_itself: Ignored = {}
+
+    def adopt(self, wrapping: Wrapping) -> None:
+        """Is wrapped in this way from now on, with what came to it later."""
+        self._graph_wrapping = wrapping
 
     def way_out(self) -> str:
         """What messages advise where there is no function."""

@@ -7,6 +7,7 @@ of one program apart; and it is where lanes fall silent: under a map it is none.
 
 import importlib
 import itertools
+import threading
 import weakref
 from collections.abc import Callable, Generator
 from typing import Any, Final
@@ -31,6 +32,7 @@ quiet: Final = jax.make_user_context(default_value=False)
 
 _bars: Final[weakref.WeakSet["Bar"]] = weakref.WeakSet()
 """Those that were opened; `close_failed` closes what is still open."""
+_opening: Final = threading.Lock()
 
 
 class NoBar:
@@ -128,7 +130,8 @@ class Bar:
     def _opened(self) -> np.int32:
         number = next(self._numbers)
         self._open[number] = self._draw(0)
-        _bars.add(self)
+        with _opening:
+            _bars.add(self)
         return np.int32(number)
 
     def _draw(self, done: int) -> Any:
@@ -168,7 +171,9 @@ def _tell_nothing(run: Any, _: Any) -> Any:
 
 def close_failed() -> None:
     """Closes all bars, after a program has failed; one that goes on is drawn again at its next report."""
-    for bar in tuple(_bars):
+    with _opening:
+        bars = tuple(_bars)
+    for bar in bars:
         bar.close()
 
 

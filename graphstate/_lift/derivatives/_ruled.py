@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from graphstate._lift.call._arguments import function_name, gather
-from graphstate._lift.call._lifted import Lifted
+from graphstate._lift.call._lifted import Lifted, Wrapping
 from graphstate._lift.call._static_arguments import bind_static
 from graphstate._lift.programs._reuse import is_eager
-from graphstate.errors import RuleError, StateTypeError
+from graphstate.errors import RuleError, StateTypeError, StructureError
 from graphstate.filters import Filter
+from graphstate.graph._attributes import is_graph_object
 from graphstate.graph._heads import StaticKey
 
 from ._rules import RuleCall, Ruled
@@ -71,6 +72,24 @@ class RuledFunction(Lifted):
         ruled = Ruled(function, rules, self._wrt, self._states, frozenset(static), self.watch(), identity, self._origin)
         return self.call(ruled, rest).run()
 
+    def adopt(self, wrapping: Wrapping) -> None:
+        """Has the rules of what it is a copy of.
+
+        Raises:
+            StructureError: a rule is a method of that.
+        """
+        super().adopt(wrapping)
+        if wrapping.rules:
+            rules, parts = wrapping.rules
+            if any(is_graph_object(getattr(rule, "__self__", None)) for rule in (*rules, *parts)):
+                raise StructureError(
+                    f"`{function_name(self.function)}` is an attribute of a Node, and a rule of its "
+                    f"`{self.transform}` is a method of that Node: a copy of the Node would have the rule of the "
+                    f"original. Decorate the method in its class with `{self.transform}`, or let rules be functions "
+                    "that take the Node."
+                )
+            self.define(*rules, parts=parts)
+
     @property
     def __graphstate_rules__(self) -> tuple[Callable[..., Any], ...]:
         """What whoever refers to the function depends on, beside the function."""
@@ -85,6 +104,7 @@ class RuledFunction(Lifted):
                     f"{type(rule).__name__}."
                 )
         self.rules = rules
+        self._graph_wrapping.rules = rules, tuple(parts)
         self.functions = (self.function, *rules, *parts)
         self._watch = None
 

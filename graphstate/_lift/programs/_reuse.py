@@ -88,16 +88,44 @@ def _unbound(function: Any) -> tuple[Any, Any]:
 def _kept(
     functions: list[Any], are_bound: list[bool], key: Hashable, run: Callable[..., Any], transform: str
 ) -> ReusedFunction:
-    first = functions[0]
-    table = getattr(first, "__dict__", None)
-    if table is None or isinstance(first, type | types.MethodType):
+    programs = _programs_of(functions[0])
+    if programs is None:
         return ReusedFunction(functions, run, transform, are_bound)
-    programs = table.get(_NAME)
-    if programs is None or programs.owner() is not first:
-        programs = table[_NAME] = _Programs(first)
-    found: _Programs = programs
-    found_key = (transform, *are_bound, StaticKey(key), *map(id, functions[1:]))
-    return found.find(found_key, functions, are_bound, run, transform)
+    found_key = (transform, *are_bound, StaticKey(key), *map(_identity, functions))
+    return programs.find(found_key, functions, are_bound, run, transform)
+
+
+def _identity(function: Any) -> Hashable:
+    """What tells a function from all others, for as long as it is held; a bound method is made anew at each look."""
+    if isinstance(function, types.MethodType):
+        return id(function.__self__), id(function.__func__)
+    return id(function)
+
+
+def _programs_of(function: Any) -> "_Programs | None":
+    """The programs that are kept with a function: on itself, or on the object that it is a method of.
+
+    None where nothing can be kept on that, as on an object with slots.
+    """
+    if isinstance(function, types.BuiltinFunctionType):
+        return _builtins
+    holder = function.__self__ if isinstance(function, types.MethodType) else function
+    programs = vars(holder).get(_NAME) if hasattr(holder, "__dict__") else None
+    if isinstance(programs, _Programs) and programs.owner() is holder:
+        return programs
+    try:
+        programs = _Programs(holder)
+        _attach(holder, programs)
+    except (AttributeError, TypeError):
+        return None
+    return programs
+
+
+def _attach(holder: Any, programs: "_Programs") -> None:
+    if isinstance(holder, type):
+        setattr(holder, _NAME, programs)
+    else:
+        vars(holder)[_NAME] = programs  # past what a class does when an attribute is set
 
 
 def _no_owner() -> None:
@@ -130,3 +158,7 @@ class _Programs:
             while len(self._table) > _KEPT:
                 self._table.popitem(last=False)
         return kept
+
+
+_builtins: Final = _Programs(_no_owner)
+"""Builtin functions, as `operator.add`, live as long as this module does."""
