@@ -15,7 +15,7 @@ TESTS = Path(__file__).parents[1]
 SILENT = "peers/test_silent_failures.py"
 MESSAGES = "peers/test_messages.py"
 COSTS = "peers/test_costs.py"
-RETRACES = "lift/test_cached.py"
+RETRACES = "lift/programs/test_cached.py"
 
 
 class Row(NamedTuple):
@@ -182,7 +182,7 @@ NNX_SILENT = (
     Row(
         "what works well there: identity, clean failures, pickling, shared traces",
         in_file(
-            "lift/test_boundary.py",
+            "lift/call/test_boundary.py",
             "test_objects_of_arguments_come_back_as_themselves",
             "test_a_failing_function_leaves_the_structure_alone",
         )
