@@ -44,10 +44,11 @@ def test_any_transform_within_any_other(outer, inner):
     cubic = lambda f: lambda x: f(x) ** 2  # noqa: E731, so that derivatives are of interest
     expected = outer.plain(cubic(inner.plain(lambda x: 9.0 * x**3)))(2.0)
     nested = outer.closed(cubic(inner.closed(lambda x: cell(x**3))))
-    np.testing.assert_allclose(nested(jnp.float32(2.0)), expected, rtol=1e-5)
-    assert cell.count.value == outer.steps * inner.steps
-    np.testing.assert_allclose(gs.jit(nested)(jnp.float32(2.0)), expected, rtol=1e-5)
-    assert cell.count.value == 2 * outer.steps * inner.steps
+    # Each transform is run eagerly in test_laws.py; here that is worth its time where the two differ most.
+    calls = (nested, gs.jit(nested)) if {outer.name, inner.name} <= set(SOME) else (gs.jit(nested),)
+    for number, call in enumerate(calls, start=1):
+        np.testing.assert_allclose(call(jnp.float32(2.0)), expected, rtol=1e-5)
+        assert cell.count.value == number * outer.steps * inner.steps
     assert cell.weight.value == 3.0
 
 
