@@ -39,9 +39,7 @@ def normalized(spec: Any) -> Any:
     """`spec` in the one form that all which mean the same have."""
     if spec is None or spec.unreduced or spec.reduced:
         return spec
-    entries: list[Any] = [
-        entry[0] if isinstance(entry, tuple) and len(entry) == 1 else entry or None for entry in spec.partitions
-    ]
+    entries: list[Any] = [entry[0] if isinstance(entry, tuple) and len(entry) == 1 else entry or None for entry in spec]
     while entries and entries[-1] is None:
         entries.pop()
     return PartitionSpec(*entries) if entries else None
@@ -79,9 +77,7 @@ def mentioned(spec: Any) -> frozenset[Any]:
 def _names(spec: Any) -> dict[int, tuple[Any, ...]]:
     """For each axis of an array that is split the mesh axes that split it."""
     return {
-        axis: names if isinstance(names, tuple) else (names,)
-        for axis, names in enumerate(spec.partitions)
-        if names is not None
+        axis: names if isinstance(names, tuple) else (names,) for axis, names in enumerate(spec) if names is not None
     }
 
 
