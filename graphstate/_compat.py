@@ -1,6 +1,6 @@
 """The one file that may touch `jax._src` or ask for a version; each exception with its reason.
 
-Tested with jax 0.10.0 and 0.10.2. What is taken from the inside of JAX, and why the public API does not do:
+Tested with jax 0.10.1 and 0.10.2. What is taken from the inside of JAX, and why the public API does not do:
 
 - the current trace, in 35 ns: every read of a State asks for it, and the public way round
   (`take_current_trace`) is a context manager that costs ten times as much;
