@@ -19,7 +19,7 @@ from ._frame import (
     write_foreign,
 )
 from ._place import Place, place_of_caller
-from ._value import Lost, Packed, check_value, is_traced, pack, unpack
+from ._value import Lost, Packed, check_value, is_traced, pack, peeked, unpack
 
 _committing: Final = threading.Lock()
 
@@ -163,10 +163,10 @@ def peek_in(frame: Frame | None, cell: Cell) -> Any:
     while frame is not None:
         slot = frame.slots.get(id(cell))
         if slot is not None:
-            return unpack(slot.value)
+            return peeked(slot.value)
         frame = frame.parent
     held = base_cell_value(cell)
-    return held.types if isinstance(held, Lost) else unpack(held)
+    return held.types if isinstance(held, Lost) else peeked(held)
 
 
 def is_lost(cell: Cell) -> bool:

@@ -46,6 +46,10 @@ class Packed:
             )
         return self._value
 
+    def peeked(self) -> Any:
+        """The value, for a reader that computes nothing with it."""
+        return self.checked()
+
     def copied(self) -> "Packed":
         """The same value in containers of its own."""
         return Packed(jax.tree.map(immutable, self.checked()))
@@ -103,6 +107,11 @@ def pack(value: Any) -> Any:
 def unpack(held: Any) -> Any:
     """The value of what `pack` returned."""
     return held.checked() if isinstance(held, Packed) else held
+
+
+def peeked(held: Any) -> Any:
+    """As `unpack`, for a reader that computes nothing with the value."""
+    return held.peeked() if isinstance(held, Packed) else held
 
 
 def check_in_place(held: Any) -> None:

@@ -61,6 +61,10 @@ class LaneStream(Packed):
         key: jax.Array = self._key
         return key
 
+    def peeked(self) -> jax.Array:
+        """The key; it counts as unread."""
+        return self.unread()
+
     def copied(self) -> "LaneStream":
         """Itself: a key is no container, and stays unread."""
         return self
