@@ -10,15 +10,27 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
+from graphstate._trace import outer_value, unpack
 from graphstate.errors import FilterError, StructureError, UpdateError, some_of
 from graphstate.filters import Filter, to_predicate
 
 from ._graphdef import GraphDef
 from ._heads import ArrayHead, StateHead
 from ._path import Part, Path, follow, part_order, path_from, show_path, write_path
+from ._state import State
 from ._ways import Paths, Ways
 
-__all__ = ["Layout", "LeafHead", "Record", "check_exhaustive", "check_order", "layout_of", "partition", "union"]
+__all__ = [
+    "Layout",
+    "LeafHead",
+    "LiveRecord",
+    "Record",
+    "check_exhaustive",
+    "check_order",
+    "layout_of",
+    "partition",
+    "union",
+]
 
 LeafHead: TypeAlias = StateHead | ArrayHead
 Edge: TypeAlias = tuple[int, Part]
@@ -33,8 +45,27 @@ class Record(NamedTuple):
     value: Any
 
 
-def record_of(head: LeafHead, value: Any) -> Record:
-    """The record of a leaf."""
+class LiveRecord:
+    """The record of a live State; its value is read only where a filter asks for it."""
+
+    __slots__ = ("_state", "metadata", "tags", "type")
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.type = type(state)
+        self.tags = state._tags
+        self.metadata = state._metadata
+
+    @property
+    def value(self) -> Any:
+        """What the State holds."""
+        return unpack(outer_value(self._state))
+
+
+def record_of(head: LeafHead, value: Any) -> Record | LiveRecord:
+    """The record of a leaf: of a State itself, or of a value or array that stands at such a place."""
+    if isinstance(value, State):
+        return LiveRecord(value)
     if isinstance(head, ArrayHead):
         return Record(np.ndarray if isinstance(value, np.ndarray) else jax.Array, frozenset(), {}, value)
     return Record(head.type, head.tags, {name: key.value for name, key in head.metadata}, value)

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, overload
 
-from graphstate._trace import outer_value, unpack
 from graphstate.filters import Filter, to_predicate
 
 from ._flatten import Flat, flatten
 from ._graphdef import GraphDef
 from ._heads import NodeHead, StateHead
-from ._layout import check_order
+from ._layout import LiveRecord, check_order
 from ._mapping import PathMapping
 from ._path import Path
 from ._state import State
@@ -59,29 +58,12 @@ def select_places(flat: Flat, filters: Sequence[Filter]) -> list[list[int]]:
         if not isinstance(graph.heads[place], StateHead):
             continue
         paths = graph.paths(place)
-        record = _LiveRecord(flat.objects[place])
+        record = LiveRecord(flat.objects[place])
         for places, predicate in zip(found, predicates, strict=True):
             if predicate.matches(paths, record):
                 places.append(place)
                 break
     return found
-
-
-class _LiveRecord:
-    """The record of a live State; its value is read only where a filter asks for it."""
-
-    __slots__ = ("_state", "metadata", "tags", "type")
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-        self.type = type(state)
-        self.tags = state._tags
-        self.metadata = state._metadata
-
-    @property
-    def value(self) -> Any:
-        """What the State holds."""
-        return unpack(outer_value(self._state))
 
 
 def nodes(node: Any, *types: type) -> PathMapping[Any]:

@@ -100,9 +100,12 @@ def state(node: Any, *filters: Filter) -> GraphState | tuple[GraphState, ...]:
         ['bias', 'weight']
     """
     flat = flatten(node)
-    values = _values(flat)
-    layout = layout_of(flat.graphdef)
-    parts = tuple(_part(layout, values, part) for part in partition(layout, values, filters or (...,)))
+    leaves, layout = flat.leaves, layout_of(flat.graphdef)
+    # What no filter selects is not read: in a lane that would split a stream of random keys.
+    parts = tuple(
+        GraphState._make(layout.select(chosen), [leaf_value(leaves[index]) for index in chosen])
+        for chosen in partition(layout, leaves, filters or (...,))
+    )
     return parts[0] if len(parts) == 1 else parts
 
 

@@ -433,3 +433,9 @@ def test_a_state_of_the_closure_that_came_in_as_an_argument_is_the_same_state():
     state = gs.ParamState(3.0)
     derivative = gs.jit(lambda inside: gs.grad(lambda x: x * state.value, 0, states=state)(2.0))
     assert derivative(state) == (2.0, 3.0)
+
+
+def test_wrt_may_look_at_values():
+    layer = gs.nn.Linear(2, 3)
+    gradient = gs.grad(lambda layer: layer(jnp.ones(2)).sum(), wrt=lambda path, record: record.value.ndim == 2)(layer)
+    assert list(gradient) == [("weight",)]

@@ -1091,3 +1091,42 @@ def test_a_dict_of_the_caller_is_not_changed_in_place():
     with pytest.raises(TraceContextError, match=r"changed in place: .*Write a new value instead"):
         gs.vmap(step)(LANES)
     assert state.value["a"] == 1.0
+
+
+def test_a_map_within_a_lane_that_draws_nothing_leaves_the_stream_where_it_was():
+    """The inner map asks its filters about everything that it could reach, also about the key of the lane."""
+
+    class Noisy(gs.Node):
+        def __init__(self):
+            self.rng = gs.random.RandomState(0)
+            self.count = gs.State(jnp.int32(0))
+
+    node = Noisy()
+    before = node.rng.value
+
+    def outer(node, _):
+        def inner(_):
+            node.count.value = node.count.value + 1
+
+        gs.vmap(inner, out_axes=None)(LANES)
+
+    for call in (gs.vmap(outer, in_axes=(None, 0), out_axes=None), gs.jit(gs.vmap(outer, (None, 0), None))):
+        call(node, LANES)
+        assert node.rng.value == before
+    assert node.count.value == 2
+
+
+def test_state_axes_may_look_at_values():
+    node = gs.Node()
+    node.mapped, node.shared = gs.State(LANES), gs.State(jnp.float32(2.0))
+    axes = gs.StateAxes({lambda path, record: record.value.ndim == 1: 0, ...: None})
+    out = gs.vmap(lambda node: node.mapped.value * node.shared.value, in_axes=axes)(node)
+    assert out.tolist() == (2 * LANES).tolist()
+
+
+def test_values_that_are_left_out_in_a_lane_are_not_read():
+    model = Leaf(2.0)
+    model.rng = random.RandomState(0)
+    before = model.rng.value
+    gs.vmap(lambda model, x: gs.state(model, gs.ParamState)["weight"] * x, in_axes=(None, 0))(model, LANES)
+    assert model.rng.value == before

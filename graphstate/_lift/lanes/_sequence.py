@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from graphstate._compat import current_trace, is_traced_by, run_jaxpr
+from graphstate._compat import current_trace, is_batched_by, run_jaxpr
 from graphstate._lift.call._arguments import Arguments
 from graphstate._lift.call._streams import Hold
 from graphstate._lift.watch._watch import Watch
@@ -173,7 +173,7 @@ class _Lane(NamedTuple):
 
         def probe(*inputs: Any) -> None:
             outputs = run_jaxpr(self.program, inputs)
-            reached[:] = [is_traced_by(output, current_trace()) for output in outputs]
+            reached[:] = [is_batched_by(output, current_trace()) for output in outputs]
 
         with contextlib.suppress(NotImplementedError, ValueError):
             jax.eval_shape(jax.vmap(probe), *stacked)
