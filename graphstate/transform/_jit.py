@@ -191,7 +191,8 @@ def jit(
         function: the function; a Node that can be called will do.
         in_shardings: as in `jax.jit`, a prefix tree over the positional arguments without the static ones. For a Node
             a sharding or None holds for all its States, and `{filter: sharding}` chooses for each, by path, type or
-            tag; None, and what no filter matches, is taken as it lies. A State that is written keeps the sharding that is given here.
+            tag; None, and what no filter matches, is taken as it lies. A State that is written keeps the sharding that
+            is given here.
         out_shardings: as in `jax.jit`, a prefix tree over the result; for a Node in it as above.
         static_argnums: positions of arguments that are static: hashable, and part of the program.
         static_argnames: names of such arguments.
