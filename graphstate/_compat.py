@@ -30,13 +30,15 @@ from jax.interpreters.partial_eval import dce_jaxpr as _dce_jaxpr
 Tracer = jax.core.Tracer
 Trace = Any
 
-_trace_state = _core.trace_state_strong_ref
+trace_state = _core.trace_state_strong_ref
+"""Its `value` is the current trace: for places where even the call of `current_trace` would count."""
+
 EVAL: Trace = _core.eval_trace
 
 
 def current_trace() -> Trace:
     """The trace that operations are being recorded in; `EVAL` where they are executed."""
-    return _trace_state.value
+    return trace_state.value
 
 
 def set_trace(trace: Trace) -> AbstractContextManager[None]:

@@ -1,10 +1,10 @@
 """One place for one value: what a State is to the frames."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from graphstate._compat import EVAL, ArrayImpl, current_trace
+from graphstate._compat import EVAL, ArrayImpl, current_trace, trace_state
 from graphstate.errors import TraceContextError
 
 from ._frame import (
@@ -15,6 +15,7 @@ from ._frame import (
     check_foreign,
     current_home,
     describe,
+    entered,
     local,
     write_foreign,
 )
@@ -62,20 +63,22 @@ class Cell:
     @property
     def value(self) -> Any:
         """The value: an array, a number, or a pytree of these."""
-        frame = local.frame
-        if frame is not None:
-            return unpack(frame.read(self))
-        try:
-            value = self._value
-        except AttributeError:
-            return unpack(base_lookup(self, current_trace()))
-        if current_trace() is not EVAL:
-            base_lookup(self, current_trace())
-        return value
+        if trace_state.value is EVAL and not entered:
+            try:
+                return self._value
+            except AttributeError:
+                return unpack(base_lookup(self, EVAL))
+        return unpack(outer_value(self))
 
     @value.setter
     def value(self, value: Any) -> None:
-        if type(value) is not ArrayImpl:
+        if type(value) is ArrayImpl:
+            if trace_state.value is EVAL and not entered:
+                self._home = None
+                self._value = value
+                _writes.last = object()
+                return
+        else:
             check_value(value)
             value = pack(value)
         frame = local.frame
@@ -130,7 +133,7 @@ def commit(values: Iterable[tuple[Cell, Any]]) -> None:
             settle(cell, value)
 
 
-def commit_arrays(cells: list[Cell], arrays: list[Any]) -> None:
+def commit_arrays(cells: Sequence[Cell], arrays: Sequence[Any]) -> None:
     """As `commit`, for arrays alone where nothing is being traced."""
     with _committing:
         for cell, array in zip(cells, arrays, strict=True):

@@ -63,6 +63,9 @@ class _Latch:
 
 
 local: Final = _Local()
+entered: Final[set[int]] = set()
+"""The ids of all frames that any thread is in: while there is none, no thread needs to look for its own."""
+
 _latch: Final = _Latch()
 _tokens: Final = itertools.count(1)
 _COMMON_TOKEN: Final = 0
@@ -140,6 +143,7 @@ class Frame:
     def __enter__(self) -> "Frame":
         self.trace = current_trace()
         self.home = Home(self.trace)
+        entered.add(id(self))
         local.frame = self
         if self.compiled:
             self._enter_token()
@@ -147,6 +151,7 @@ class Frame:
 
     def __exit__(self, *_: object) -> None:
         local.frame = self.parent
+        entered.discard(id(self))
         self._tokens.close()
         if self._handed_on and self.parent is not None and self.parent.compiled:
             # What this frame handed to a cached program must not be found there by the frame around it.

@@ -1,6 +1,7 @@
 """The arguments of one call: which of them are graph objects, and the one graph that they make together."""
 
 import inspect
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ __all__ = [
     "gather",
     "is_array_like",
     "make_shape",
+    "picker",
     "shown",
     "target_names",
 ]
@@ -52,9 +54,10 @@ class Shape:
     Attributes:
         spots: which leaves are graph objects.
         rest: which leaves are arrays.
+        pick_rest: gives these, of the leaves of a call.
     """
 
-    __slots__ = ("rest", "serial", "spots", "treedef", "types")
+    __slots__ = ("pick_rest", "rest", "serial", "spots", "treedef", "types")
 
     def __init__(
         self, serial: int, treedef: Any, types: tuple[type, ...], spots: tuple[int, ...], rest: tuple[int, ...]
@@ -64,6 +67,14 @@ class Shape:
         self.types = types
         self.spots = spots
         self.rest = rest
+        self.pick_rest = picker(rest)
+
+
+def picker(numbers: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """What picks these items of a sequence, at the speed of C."""
+    if not numbers or tuple(numbers) == tuple(range(numbers[0], numbers[-1] + 1)):
+        return operator.itemgetter(slice(numbers[0], numbers[-1] + 1) if numbers else slice(0))
+    return operator.itemgetter(*numbers)
 
 
 class Joint:
@@ -128,7 +139,7 @@ class Arguments:
 
     __slots__ = ("joint", "leaves", "plans", "roots", "shape", "targets")
 
-    def __init__(self, leaves: list[Any], shape: Shape, joint: Joint | None = None) -> None:
+    def __init__(self, leaves: Sequence[Any], shape: Shape, joint: Joint | None = None) -> None:
         self.leaves = leaves
         self.shape = shape
         self.roots = [leaves[spot] for spot in shape.spots]

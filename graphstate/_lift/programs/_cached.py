@@ -18,23 +18,24 @@ from typing import Any, Final
 import jax
 
 from graphstate import environ
-from graphstate._compat import EVAL, current_trace
+from graphstate._compat import EVAL, current_trace, trace_state
 from graphstate._lift.call._arguments import Arguments, Joint, Shape, function_name, make_shape
 from graphstate._lift.call._boundary import arrive
 from graphstate._lift.call._capture import read_source
 from graphstate._lift.call._lane_stream import read_lazily
 from graphstate._lift.call._lifted import Lifted, note_watch
 from graphstate._lift.call._progress import close_failed
+from graphstate._lift.watch._check import Check
 from graphstate._lift.watch._plan import Plan, plan_of
 from graphstate._lift.watch._watch import Watch
-from graphstate._trace import Cell, commit, commit_arrays, local, outer_value, pack, unpack
+from graphstate._trace import Cell, commit, commit_arrays, entered, local, outer_value, pack, unpack
 from graphstate.errors import TraceContextError
 from graphstate.random import RandomState
 from graphstate.random._stream import exclusive
 
 from ._build import Options
 from ._built import BuiltCall
-from ._entry import Again, Entry, Gone, Note, Raced, RunEagerly, Uncompiled, as_seen, calling
+from ._entry import Again, Entry, Gone, Note, Raced, Returned, RunEagerly, Uncompiled, as_seen, calling
 
 __all__ = ["CachedFunction"]
 
@@ -52,9 +53,10 @@ class _Match:
         joint: the graph that they make together.
         entries: the entries of this structure.
         entry: the one that was used last, of which `revision` was found to suit.
+        check: all that must be as it was for that; None where a call has more to mind.
     """
 
-    __slots__ = ("entries", "entry", "joint", "key", "revision", "shape")
+    __slots__ = ("check", "entries", "entry", "joint", "key", "revision", "shape")
 
     def __init__(self, shape: Shape, joint: Joint, key: Hashable, entries: list[Entry]) -> None:
         self.shape = shape
@@ -63,6 +65,23 @@ class _Match:
         self.entries = entries
         self.entry: Entry | None = None
         self.revision = -1
+        self.check: Check | None = None
+
+    def settle(self, entry: Entry, watch: Watch) -> None:
+        """Leads to `entry` as long as nothing changes."""
+        self.entry, self.revision = entry, entry.revision
+        self.check = Check.joined([each.check for each in (watch, *entry.watches)]) if entry.is_quick else None
+
+    def is_ready(self) -> bool:
+        """Whether the entry suits, and a call has nothing to mind but what it reads and writes."""
+        entry, check = self.entry, self.check
+        return (
+            entry is not None
+            and check is not None
+            and entry.revision == self.revision
+            and check.is_current()
+            and (not entry.reads_settings or entry.settings_hold())
+        )
 
 
 class CachedFunction(Lifted):
@@ -101,40 +120,39 @@ class CachedFunction(Lifted):
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the compiled function."""
-        statics: Any = ()
-        leaves: Any = args
         shape = None if kwargs else self._flat_shapes.get(tuple(map(type, args)))
-        if shape is None:
-            if self.takes_static:
-                statics, args, kwargs = self.take_static(args, kwargs)
-            leaves, treedef = _tree_flatten((args, kwargs))
-            shape = self._shape_of(leaves, treedef)
-            if not kwargs and not self.takes_static and _are_same(leaves, args):
-                self._flat_shapes[shape.types] = shape  # an argument of one of these types is one leaf
+        watch = self._watch
+        if shape is None or watch is None or trace_state.value is not EVAL or (entered and local.frame is not None):
+            return self._call(args, kwargs)
+        plans = _plans(args, shape)
+        match = self._matches.get(_token(shape, watch, (), plans))
+        if match is None or not match.is_ready():
+            return self._call(args, kwargs)
+        assert match.entry is not None
+        try:
+            return _call(match.entry, match, args, plans)
+        except (Again, Gone, Raced, RunEagerly):
+            return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that may have to find out more."""
+        statics: Any = ()
+        if self.takes_static:
+            statics, args, kwargs = self.take_static(args, kwargs)
+        leaves, treedef = _tree_flatten((args, kwargs))
+        shape = self._shape_of(leaves, treedef)
+        if not kwargs and not self.takes_static and _are_same(leaves, args):
+            self._flat_shapes[shape.types] = shape  # an argument of one of these types is one leaf
         token, match, watch, plans = self._find(statics, leaves, shape)
         try:
-            if match is None:
-                match = self._match(watch, statics, leaves, shape, plans)
-                result = self._run(match, watch, statics, leaves, plans)
-                self._remember(token, match, watch)
-                return result
-            entry = match.entry
-            if (
-                entry is not None
-                and local.frame is None
-                and current_trace() is EVAL
-                and entry.is_quick
-                and entry.revision == match.revision
-                and entry.holds()
-            ):
-                return _call(entry, match, leaves, plans)
-            return self._run(match, watch, statics, leaves, plans)
-        except (Again, Gone, Raced):
-            pass
+            if match is not None:
+                return self._run(match, watch, statics, leaves, plans)
+            match = self._match(watch, statics, leaves, shape, plans)
+            result = self._run(match, watch, statics, leaves, plans)
+            self._remember(token, match, watch)
+            return result
         except RunEagerly:
             return self.run_user(statics, args, kwargs)
-        assert match is not None
-        return self._run(match, watch, statics, leaves, plans)
 
     def entries(self) -> list[list[Entry]]:
         """What is remembered of it."""
@@ -180,15 +198,8 @@ class CachedFunction(Lifted):
         watch = self._watch
         if watch is None or not watch.is_current() or local.frame is not None:
             watch = self.watch()
-        plans = []
-        for spot in shape.spots:
-            root = leaves[spot]
-            plan = getattr(root, "_graph_plan", None)
-            plans.append(plan if plan is not None and plan.is_current(root) else plan_of(root))
-        if len(plans) == 1:
-            token = (shape.serial, watch.serial, statics, plans[0].serial)
-        else:
-            token = (shape.serial, watch.serial, statics, *[plan.serial for plan in plans])
+        plans = _plans(leaves, shape)
+        token = _token(shape, watch, statics, plans)
         return token, self._matches.get(token), watch, plans
 
     def _new_shape(self, leaves: list[Any], treedef: Any, types: tuple[type, ...]) -> Shape:
@@ -221,7 +232,7 @@ class CachedFunction(Lifted):
         else:
             entry = Entry(self, watch, statics, match.shape, match.joint)
             match.entries.append(entry)
-        match.entry, match.revision = entry, entry.revision
+        match.settle(entry, watch)
         return entry
 
     # Running it
@@ -259,24 +270,42 @@ class CachedFunction(Lifted):
 _NOTHING: Final = Joint((), ())
 
 
-def _call(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan]) -> Any:
+def _plans(leaves: Sequence[Any], shape: Shape) -> list[Plan]:
+    """The current plans of the graph objects among the arguments."""
+    plans = []
+    for spot in shape.spots:
+        root = leaves[spot]
+        plan = getattr(root, "_graph_plan", None)
+        plans.append(plan if plan is not None and plan.is_current(root) else plan_of(root))
+    return plans
+
+
+def _token(shape: Shape, watch: Watch, statics: Any, plans: list[Plan]) -> Hashable:
+    """What a call is remembered by."""
+    if not plans:
+        return shape.serial, watch.serial, statics
+    if len(plans) == 1:
+        return shape.serial, watch.serial, statics, plans[0].serial
+    return (shape.serial, watch.serial, statics, *[plan.serial for plan in plans])
+
+
+def _call(entry: Entry, match: _Match, leaves: Sequence[Any], plans: list[Plan]) -> Any:
     """Runs a program where nothing is being traced."""
-    joint, shape = match.joint, match.shape
-    targets = plans[0].leaves if len(plans) == 1 else joint.leaves(plans)
+    targets = plans[0].leaves if len(plans) == 1 else match.joint.leaves(plans) if plans else []
     cells = entry.captured_cells() if entry.sources else []
     try:
-        values = [target._value for target in targets] if joint.only_states else _read(targets)
+        values = [target._value for target in targets] if match.joint.only_states else _read(targets)
         captured = [cell._value for cell in cells] if cells else cells
     except AttributeError:  # a value that could be changed in place, or none
         values, captured = _read(targets), _read(cells)
-    outer, calling.arguments = calling.arguments, (leaves, shape, joint)
+    calling.arguments = (leaves, match.shape, match.joint)
     try:
-        returned = entry.compiled(values, captured, [leaves[spot] for spot in shape.rest])
+        returned = entry.compiled(values, captured, *match.shape.pick_rest(leaves))
     except (jax.errors.JaxRuntimeError, KeyboardInterrupt):
         close_failed()
         raise
     finally:
-        calling.arguments = outer
+        calling.arguments = None  # no call around it needs them any more: nothing is being traced
     if entry.revision != match.revision:
         _check_again(entry, match, targets)
     if entry.draws:
@@ -284,24 +313,32 @@ def _call(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan]) -> 
         with exclusive():
             _check_streams(targets, values)
             _check_streams(cells, captured)
-            return _write_back(entry, *entry.understand(returned), match, leaves, targets, cells)
-    note, outputs = entry.understand(returned)
-    if note.is_pure:
-        return outputs[0]
-    return _write_back(entry, note, outputs, match, leaves, targets, cells)
+            return _write_back(*entry.understand(returned), entry, match, leaves, targets, cells)
+    note = entry.note
+    if note is None or type(returned) is Returned:
+        return _write_back(*entry.understand(returned), entry, match, leaves, targets, cells)
+    return returned if note.is_pure else _write_back(note, returned, entry, match, leaves, targets, cells)
 
 
 def _write_back(
-    entry: Entry, note: Note, outputs: Any, match: _Match, leaves: list[Any], targets: list[Any], cells: list[Any]
+    note: Note,
+    outputs: Any,
+    entry: Entry,
+    match: _Match,
+    leaves: Sequence[Any],
+    targets: Sequence[Any],
+    cells: list[Any],
 ) -> Any:
     """Writes what a program has written, where nothing is being traced; returns the result."""
     results, written, fresh, outer = outputs
-    closed = entry.written_cells(note, cells) if note.captured else []
-    if not note.is_simple or (not note.reads_all and None in closed):
+    closed = entry.written_cells(note, cells) if outer else ()
+    if not note.is_simple or (closed and note.pick_captured is None and None in closed):
         arguments = Arguments(leaves, match.shape, match.joint)
         return _finish(note, arguments, closed, results, written, fresh, outer)
-    if written or closed:
-        commit_arrays([targets[number] for number in note.departure.written] + closed, written + outer)
+    if written:
+        commit_arrays(note.pick_written(targets), written)
+    if closed:
+        commit_arrays(closed, outer)
     return results
 
 
@@ -316,7 +353,7 @@ def _call_built(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan
     arrays = [leaves[spot] for spot in match.shape.rest]
 
     def finish(note: Note, outputs: Any) -> Any:
-        return _write_back(entry, note, outputs, match, leaves, targets, cells)
+        return _write_back(note, outputs, entry, match, leaves, targets, cells)
 
     with calling.inside((leaves, match.shape, match.joint)):
         call = BuiltCall(entry, entry.find_build(lambda: _read(targets), arrays), targets, cells, arrays)
@@ -345,13 +382,13 @@ def _are_same(now: list[Any], before: tuple[Any, ...]) -> bool:
     return len(now) == len(before) and all(map(operator.is_, now, before))
 
 
-def _check_streams(cells: list[Any], values: list[Any]) -> None:
+def _check_streams(cells: Sequence[Any], values: list[Any]) -> None:
     for cell, value in zip(cells, values, strict=True):
         if isinstance(cell, RandomState) and unpack(outer_value(cell)) is not value:
             raise Raced(cell)
 
 
-def _check_again(entry: Entry, match: _Match, targets: list[Any]) -> None:
+def _check_again(entry: Entry, match: _Match, targets: Sequence[Any]) -> None:
     """After a call during which more was found out, maybe by another thread: does the program still suit this call?"""
     if not entry.suits(targets) or not entry.holds():
         match.entry = None
@@ -376,7 +413,7 @@ def _call_in_trace(entry: Entry, match: _Match, leaves: list[Any], plans: list[P
 
 
 def _finish(
-    note: Note, arguments: Arguments, closed: list[Any], results: Any, written: Any, fresh: Any, outer: Any
+    note: Note, arguments: Arguments, closed: Sequence[Any], results: Any, written: Any, fresh: Any, outer: Any
 ) -> Any:
     commit([(cell, pack(value)) for cell, value in zip(closed, outer, strict=True) if cell is not None])
     if note.departure.only_arrays:

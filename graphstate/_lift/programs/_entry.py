@@ -17,7 +17,7 @@ import jax
 
 from graphstate import environ
 from graphstate._compat import Tracer, trace_context
-from graphstate._lift.call._arguments import Arguments, Joint, Shape, function_name
+from graphstate._lift.call._arguments import Arguments, Joint, Shape, function_name, picker
 from graphstate._lift.call._boundary import Departure, Leaving, enter, leave
 from graphstate._lift.call._capture import CaptureFrame, Program, Source, trace_program, unread_inputs
 from graphstate._lift.call._traced import name_cells
@@ -95,12 +95,12 @@ class Calling(threading.local):
         must_be_compiled: whether it must not wait for a compiler.
     """
 
-    arguments: tuple[list[Any], Shape, Joint] | None = None
+    arguments: tuple[Sequence[Any], Shape, Joint] | None = None
     types: Hashable = None
     must_be_compiled: bool = False
 
     @contextmanager
-    def inside(self, arguments: tuple[list[Any], Shape, Joint]) -> Iterator[None]:
+    def inside(self, arguments: tuple[Sequence[Any], Shape, Joint]) -> Iterator[None]:
         """A block with a call by a function that is being traced: the call that has led to that goes on afterwards."""
         around = self.arguments, self.types, self.must_be_compiled
         self.arguments, self.types, self.must_be_compiled = arguments, None, False
@@ -122,11 +122,21 @@ class Note:
         is_pure: whether nothing was written, and the result holds no graph objects.
         is_simple: whether what was written are single arrays in States, and the result holds no graph objects.
         unread: the arguments' RandomStates, by number, whose keys the program does not look at.
-        positions: where the captured States stand among those that the entry reads, as of a revision of it.
-        reads_all: whether all of them do.
+        pick_written: gives the States that were written, of the arguments' States.
+        pick_captured: gives the captured States that were written, of those that the entry reads, as of a `revision`
+            of it; None where it does not read all of them.
     """
 
-    __slots__ = ("captured", "departure", "is_pure", "is_simple", "positions", "reads_all", "revision", "unread")
+    __slots__ = (
+        "captured",
+        "departure",
+        "is_pure",
+        "is_simple",
+        "pick_captured",
+        "pick_written",
+        "revision",
+        "unread",
+    )
 
     def __init__(self, departure: Departure, captured: tuple[weakref.ref[Cell], ...], is_simple: bool) -> None:
         self.departure = departure
@@ -134,8 +144,8 @@ class Note:
         self.is_simple = is_simple
         self.is_pure = is_simple and not departure.written and not captured
         self.unread: frozenset[int] = frozenset()
-        self.positions: tuple[int, ...] = ()
-        self.reads_all = True
+        self.pick_written = picker(departure.written)
+        self.pick_captured: Callable[[Sequence[Any]], Sequence[Any]] | None = None
         self.revision = -1
 
     def __eq__(self, other: object) -> bool:
@@ -177,6 +187,7 @@ class Entry:
         draws: whether a program draws from a RandomState that threads may share.
         settings: the settings that were read, by name.
         array_settings: the names of those whose values are arrays.
+        reads_settings: whether there are any.
         watches: what the functions depend on that were called, beside the one of the entry.
         alias_reads: the arguments' States, by number, that were also reached through the closure.
         note: what the outputs of the programs mean, as long as all of them mean the same.
@@ -195,6 +206,7 @@ class Entry:
         self.draws = False
         self.settings: dict[str, StaticKey] = {}
         self.array_settings: frozenset[str] = frozenset()
+        self.reads_settings = False
         self.watches: list[Watch] = []
         self.alias_reads: dict[int, weakref.ref[Cell]] = {}
         self.note: Note | None = None
@@ -230,19 +242,23 @@ class Entry:
 
     def holds(self) -> bool:
         """Whether every setting that was read is as it was, and nothing else that was met has changed."""
-        if self.settings or self.array_settings:
+        return self.settings_hold() and all(map(Watch.is_current, self.watches))
+
+    def settings_hold(self) -> bool:
+        """Whether every setting that was read is as it was."""
+        if self.reads_settings:
             stamp = environ.stamp()
             if stamp != self._stamp:
-                if not self._settings_hold():
+                if not self._compare_settings():
                     return False
                 self._stamp = stamp
-        return not self.watches or all(map(Watch.is_current, self.watches))
+        return True
 
     def is_traced_here(self) -> bool:
         """Whether this thread is tracing a program of it: a call inside of that may depend on more, and has its own."""
         return threading.get_ident() in self._tracing
 
-    def _settings_hold(self) -> bool:
+    def _compare_settings(self) -> bool:
         for name, key in self.settings.items():
             value = environ.lookup(name)
             if isinstance(value, Cell) or StaticKey(value) != key:
@@ -277,15 +293,18 @@ class Entry:
             found += cells
         return found
 
-    def written_cells(self, note: Note, captured: list[Cell]) -> list[Any]:
+    def written_cells(self, note: Note, captured: Sequence[Any]) -> Sequence[Any]:
         """The States of the closure that a program has written; None for one that is gone."""
         if note.revision != self.revision:
-            note.positions = tuple(self._index.get(ref, -1) for ref in note.captured)
-            note.reads_all = -1 not in note.positions
+            positions = [self._index.get(ref, -1) for ref in note.captured]
+            note.pick_captured = None if -1 in positions else picker(positions)
             note.revision = self.revision
+        if note.pick_captured is not None:
+            return note.pick_captured(captured)
+        positions = [self._index.get(ref, -1) for ref in note.captured]
         return [
             captured[position] if position >= 0 else ref()
-            for position, ref in zip(note.positions, note.captured, strict=True)
+            for position, ref in zip(positions, note.captured, strict=True)
         ]
 
     def _add_sources(self, missing: list[Source]) -> None:
@@ -324,13 +343,14 @@ class Entry:
         if type(returned) is Returned:
             return returned.note, returned.values
         assert self.note is not None
-        return self.note, returned
+        return self.note, (returned, [], [], []) if self.note.is_pure else returned
 
     def _jitted(self) -> Any:
         return jax.jit(_named(self._trace, self.owner.function), **self.owner.jit_options)
 
-    def _trace(self, values: list[Any], captured: list[Any], arrays: list[Any]) -> Any:
+    def _trace(self, values: list[Any], captured: list[Any], *given: Any) -> Any:
         """What `jax.jit` traces: the program of the user's function, for these types."""
+        arrays = list(given)
         program = self._program(values, captured, arrays)
         if self.note is None:
             self.note = program.note
@@ -339,7 +359,9 @@ class Entry:
             self.compiled = self._jitted()
             raise Again
         outputs = self._run(program, values, captured, arrays)
-        return Returned(program.note, outputs) if self._tells_apart else outputs
+        if self._tells_apart:
+            return Returned(program.note, outputs)
+        return outputs[0] if program.note.is_pure else outputs
 
     def _trace_build(self, build: Build, donated: list[Any], *kept: list[Any]) -> Any:
         """As `_trace`, where the program is compiled in one of several ways: if not in this one, the call is repeated.
@@ -386,7 +408,7 @@ class Entry:
     def run_inside(self, values: list[Any], captured: list[Any], arrays: list[Any]) -> tuple[Note, Any]:
         """Runs a program in another trace, where nothing is donated."""
         if self.tailor is None:
-            return self.understand(self.compiled(values, captured, arrays))
+            return self.understand(self.compiled(values, captured, *arrays))
         build = self.find_build(lambda: values, arrays)
         outputs = build.compiled_inside(*build.divide(values, captured, arrays))
         assert build.note is not None
@@ -395,7 +417,7 @@ class Entry:
     def stage(self, stage: str, values: list[Any], captured: list[Any], arrays: list[Any]) -> Any:
         """What the `stage` of `jax.jit` gives: the program lowered, or traced."""
         if self.tailor is None:
-            return getattr(self.compiled, stage)(values, captured, arrays)
+            return getattr(self.compiled, stage)(values, captured, *arrays)
         build = self.find_build(lambda: values, arrays)
         return getattr(build.compiled, stage)(*build.divide(values, captured, arrays))
 
@@ -482,6 +504,7 @@ class Entry:
         """Keeps what the traced program depends on; whether it draws from a RandomState."""
         self.settings.update((name, StaticKey(value)) for name, value in frame.settings.items())
         self.array_settings |= frozenset(frame.setting_cells.values())
+        self.reads_settings = bool(self.settings or self.array_settings)
         for number, target in enumerate(arguments.targets):
             if id(target) in frame.alias_reads:
                 self.alias_reads[number] = weakref.ref(target)

@@ -3,6 +3,7 @@
 _plan   what was found when the graph of an object was walked, for as long as it is unchanged
 _names  which names a function mentions
 _seen   how a value looked when it was last seen
+_check  what is compared on each call
 _watch  everything that a function refers to
 _guard  what must not change while a function is traced
 """

@@ -14,7 +14,7 @@ from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._node import Node
 from graphstate.graph._state import State
 
-__all__ = ["Plan", "plan_of"]
+__all__ = ["Plan", "plan_of", "serial_of"]
 
 _serials: Final = itertools.count(1)
 _set_plan: Final = Node._graph_plan.__set__
@@ -47,9 +47,9 @@ class Plan:
         "serial",
     )
 
-    def __init__(self, root: Any, serial: int | None = None) -> None:
+    def __init__(self, root: Any) -> None:
         flat = flatten(root)
-        self.serial = next(_serials) if serial is None else serial
+        self.serial = next(_serials)
         self.graphdef: GraphDef = flat.graphdef
         self.leaves = flat.leaves
         self.only_states = all(isinstance(leaf, State) for leaf in self.leaves)
@@ -72,6 +72,15 @@ class Plan:
                 return False
         return not self._others or are_unchanged(self._others)
 
+    def of(self, state: State | None) -> "Plan":
+        """This plan of a State, for that State; for None what can be kept on the State, which must not hold itself."""
+        plan = Plan.__new__(Plan)
+        for name in Plan.__slots__:
+            setattr(plan, name, getattr(self, name))
+        plan.leaves = [state]
+        plan.captured = {}
+        return plan
+
     def objects(self, root: Any) -> list[Any]:
         """The object at each place."""
         return [root, *self._below]
@@ -91,9 +100,25 @@ def plan_of(root: Any) -> Plan:
             _set_plan(root, plan)
         return plan
     if isinstance(root, State):
-        # A plan kept on a State would hold the State: only its number is kept, and the plan is made anew.
-        plan = Plan(root, root._plan)
+        kept = _kept(root)
+        if kept is not None:
+            return kept.of(root)
+        plan = Plan(root)
         # What a subclass of State keeps beside the value may change unnoticed.
-        root._plan = None if has_extras(type(root)) and state_extras(root) else plan.serial
+        root._plan = None if _has_extras(root) else plan.of(None)
         return plan
     return Plan(root)
+
+
+def serial_of(root: Any) -> int:
+    """The serial number of the current plan of a root."""
+    kept = _kept(root) if isinstance(root, State) else None
+    return plan_of(root).serial if kept is None else kept.serial
+
+
+def _kept(state: State) -> Plan | None:
+    return None if _has_extras(state) else state._plan
+
+
+def _has_extras(state: State) -> bool:
+    return has_extras(type(state)) and bool(state_extras(state))

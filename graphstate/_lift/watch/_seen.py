@@ -118,6 +118,13 @@ class Seen:
         """Whether it is a number, a text or None."""
         return self.parts is None and self.kind in _ATOMS
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it stays the same as long as it is the same object, which may be held for comparison."""
+        if self.ref is not None or self.parts is None:
+            return self.ref is None
+        return issubclass(self.kind, tuple) and all(part.is_frozen for part in self.parts)
+
     def _names(self) -> Any:
         return self.keys if isinstance(self.keys, tuple) else range(len(self.parts or ()))
 
@@ -153,6 +160,10 @@ class _Partial(Seen):
     def key(self) -> Hashable:
         return (self.kind, tuple((name, part.key()) for name, part in self._kept.items()))
 
+    @property
+    def is_frozen(self) -> bool:
+        return False
+
 
 class _Again(Seen):
     """A container or instance that was met before, and is compared there; here it must only be the same one."""
@@ -168,6 +179,10 @@ class _Again(Seen):
 
     def key(self) -> Hashable:
         return None
+
+    @property
+    def is_frozen(self) -> bool:
+        return False
 
 
 def see(value: Any, names: Names, met: set[int]) -> Seen:

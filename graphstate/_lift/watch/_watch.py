@@ -25,6 +25,7 @@ from graphstate.graph._path import shorten_path
 from graphstate.graph._references import SELF, Reference, iter_references, mentioned_names
 from graphstate.graph._state import State
 
+from ._check import Check
 from ._guard import StructureGuard
 from ._names import may_run, names_of
 from ._plan import plan_of
@@ -49,6 +50,7 @@ class Watch:
 
     Attributes:
         serial: a number that no other watch has.
+        check: what is compared on each call.
         key: equal for two watches that a traced program may be shared between.
         origin: the functions that it was made for.
         functions: the functions whose references were followed, by id.
@@ -56,17 +58,11 @@ class Watch:
 
     __slots__ = (
         "_callers",
-        "_cells",
-        "_codes",
         "_found",
-        "_globals",
-        "_numpy",
-        "_others",
         "_plans",
         "_roots",
         "_seen",
-        "_weak_cells",
-        "_weak_globals",
+        "check",
         "functions",
         "key",
         "origin",
@@ -83,11 +79,10 @@ class Watch:
         self._follow(self.origin, ignored)
         roots = self.roots()
         self._plans = [(weak(root), plan_of(root).serial) for _, root in roots]
-        self._numpy = [
-            (leaf, leaf.copy()) for _, root in roots for leaf in plan_of(root).leaves if isinstance(leaf, np.ndarray)
-        ]
+        arrays = [leaf for _, root in roots for leaf in plan_of(root).leaves if isinstance(leaf, np.ndarray)]
+        # A numpy array of a Node can be changed in place, and is a constant of the program.
+        self.check = Check(self._seen, self._plans, [(array, array.copy()) for array in arrays])
         self.key = (_graph_key([root for _, root in roots]), tuple(seen.key() for _, seen in self._seen))
-        self._sort()
 
     # Looking
 
@@ -154,61 +149,11 @@ class Watch:
                     methods.update((id(each), each) for each in named)
         return list(methods.values())
 
-    def _sort(self) -> None:
-        """Puts what is compared by identity where that is cheap."""
-        self._cells: list[tuple[Any, Any]] = []
-        self._weak_cells: list[tuple[Any, Any]] = []
-        self._codes: list[tuple[Any, Any]] = []
-        self._globals: list[tuple[dict[str, Any], str, Any]] = []
-        self._weak_globals: list[tuple[dict[str, Any], str, Any]] = []
-        self._others: list[tuple[Reference, Seen]] = []
-        for reference, seen in self._seen:
-            holder, key = reference.holder, reference.key
-            is_weak = seen.ref is not None
-            if seen.parts is not None or type(seen) is not Seen:
-                self._others.append((reference, seen))
-            elif key is None:
-                (self._weak_cells if is_weak else self._cells).append((holder, seen.ref if is_weak else seen.value))
-            elif key == "__code__":
-                self._codes.append((holder, seen.value))
-            elif type(holder) is dict:
-                (self._weak_globals if is_weak else self._globals).append(
-                    (holder, key, seen.ref if is_weak else seen.value)
-                )
-            else:
-                self._others.append((reference, seen))
-
     # Asking
 
     def is_current(self) -> bool:
         """Whether everything is as it was seen."""
-        try:
-            for cell, value in self._cells:
-                if cell.cell_contents is not value:
-                    return False
-            for cell, ref in self._weak_cells:
-                if cell.cell_contents is not ref():
-                    return False
-        except ValueError:
-            return False
-        for function, code in self._codes:
-            if function.__code__ is not code:
-                return False
-        for names, name, value in self._globals:
-            if names.get(name) is not value:
-                return False
-        for names, name, ref in self._weak_globals:
-            if names.get(name) is not ref():
-                return False
-        for reference, seen in self._others:
-            if not seen.is_same(reference.get()):
-                return False
-        for ref, serial in self._plans:
-            root = ref()
-            if root is None or plan_of(root).serial != serial:
-                return False
-        # A numpy array of a Node can be changed in place, and is a constant of the program.
-        return not self._numpy or all(_is_equal(array, before) for array, before in self._numpy)
+        return self.check.is_current()
 
     def forgive(self, ignored: Ignored) -> bool:
         """Adds to `ignored` what has changed since, by the function itself; whether that explains every change."""
@@ -295,10 +240,6 @@ def _graph_key(roots: list[Any]) -> Hashable:
     flat = flatten(tuple(roots))
     contents = tuple(leaf.tobytes() for leaf in flat.leaves if isinstance(leaf, np.ndarray))
     return flat.graphdef, tuple(by_id(item) for item in (*flat.nodes, *flat.leaves)), contents
-
-
-def _is_equal(array: Any, before: Any) -> bool:
-    return np.array_equal(array, before, equal_nan=before.dtype.kind in "fc")
 
 
 def _place(reference: Reference) -> Hashable:
