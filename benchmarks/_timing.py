@@ -6,69 +6,84 @@ quartiles that tell how far to trust it. Absolute times describe the machine and
 """
 
 import math
-import platform
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
-__all__ = ["Call", "Comparison", "Spread", "compare", "machine", "steady", "table", "time_of"]
+__all__ = ["Call", "Comparison", "Spread", "alternate", "compare", "ratios_of", "steady", "time_of"]
 
 Call = Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A ratio over many rounds: its median between its quartiles."""
+    """A figure over many rounds: its median between its quartiles."""
 
     low: float
     median: float
     high: float
 
+    @classmethod
+    def of(cls, figures: ArrayLike) -> "Spread":
+        """That of figures taken one a round; a single one has no spread."""
+        return cls(*np.percentile(figures, (25, 50, 75)).tolist())
+
+    def __truediv__(self, figure: float) -> "Spread":
+        return Spread(self.low / figure, self.median / figure, self.high / figure)
+
     def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+        low, median, high = map(_digits, (self.low, self.median, self.high))
+        return median if self.low == self.high else f"{median} ({low} to {high})"
+
+
+def _digits(figure: float) -> str:
+    if figure == round(figure) and abs(figure) != 1:
+        return f"{figure:,.0f}"
+    return f"{figure:.2f}" if abs(figure) < 10 else f"{figure:,.{1 if abs(figure) < 100 else 0}f}"
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How long the base takes, in seconds (median), and the ratios of the others to it, by name."""
+    """How long the base takes, in seconds, and the ratios of the others to it, by name."""
 
     base: float
     ratios: Mapping[str, Spread]
 
 
-def compare(measures: Mapping[str, Callable[[], float]], rounds: int) -> Comparison:
-    """Takes every measure once a round, in turns forwards and backwards.
-
-    Args:
-        measures: what returns the seconds that one way takes; the first is the base.
-        rounds: how often each is taken.
-    """
+def alternate(measures: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[Any]]:
+    """Takes every measure once a round, in turns forwards and backwards, and returns what came by name."""
     names = list(measures)
-    times: dict[str, list[float]] = {name: [] for name in names}
+    taken: dict[str, list[Any]] = {name: [] for name in names}
     for number in range(rounds):
         for name in names if number % 2 == 0 else reversed(names):
-            times[name].append(measures[name]())
+            taken[name].append(measures[name]())
+    return taken
+
+
+def ratios_of(times: Mapping[str, ArrayLike]) -> Comparison:
+    """Compares times that were taken in the same rounds; the first is the base."""
+    names = list(times)
     base = times[names[0]]
-    return Comparison(statistics.median(base), {name: _spread(np.divide(times[name], base)) for name in names[1:]})
+    return Comparison(float(np.median(base)), {name: Spread.of(np.divide(times[name], base)) for name in names[1:]})
 
 
-def _spread(ratios: Any) -> Spread:
-    low, median, high = np.percentile(ratios, (25, 50, 75))
-    return Spread(float(low), float(median), float(high))
+def compare(measures: Mapping[str, Callable[[], float]], rounds: int) -> Comparison:
+    """Compares what returns the seconds that one way takes; the first is the base."""
+    return ratios_of(alternate(measures, rounds))
 
 
-def time_of(call: Call, count: int = 1) -> float:
+def time_of(call: Call, count: int = 1, clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds that one call takes, over `count` calls in a row; what JAX still computes at the end is waited for."""
-    start = time.perf_counter()
+    start = clock()
     for _ in range(count):
         result = call()
     jax.block_until_ready(result)
-    return (time.perf_counter() - start) / count
+    return (clock() - start) / count
 
 
 def steady(calls: Mapping[str, Call], seconds: float) -> dict[str, Callable[[], float]]:
@@ -81,18 +96,3 @@ def steady(calls: Mapping[str, Call], seconds: float) -> dict[str, Callable[[], 
 def _batch(call: Call, seconds: float) -> Callable[[], float]:
     count = math.ceil(seconds / min(time_of(call, 3) for _ in range(3)))
     return lambda: time_of(call, count)
-
-
-def machine() -> str:
-    """What the figures depend on besides the code, in one line."""
-    devices = jax.devices()
-    return f"jax {jax.__version__}, Python {platform.python_version()}, {len(devices)} x {devices[0].device_kind}"
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as aligned columns of Markdown, under the names of the first row."""
-    lines = [list(rows[0]), *([str(cell) for cell in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([padded[0], rule, *padded[1:]])

@@ -7,19 +7,16 @@ what the row does cannot be written in it. The extra `bench` installs the librar
     python benchmarks/silent.py --json
 """
 
-import argparse
-import importlib.metadata
-import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import brainstate
 import equinox as eqx
-import flax
 import jax
 import jax.numpy as jnp
-from _timing import table
+from _report import Row, Table, main
 from flax import nnx
 
 import graphstate as gs
@@ -331,29 +328,22 @@ def outcome(case: Callable[[], Any]) -> str:
     return ", ".join(sorted(said)) or "wrong"
 
 
-def main() -> None:
-    """Does everything once, and prints what came."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    options = parser.parse_args()
-    results = {title: {library: outcome(case) for library, case in cases.items()} for title, cases in ROWS.items()}
-    print(json.dumps({"versions": _versions(), "outcomes": results}, indent=2) if options.json else _as_text(results))
+LIBRARIES: Final = ("graphstate", "flax", "brainstate", "equinox")
 
 
-def _versions() -> dict[str, str]:
-    modules = (jax, flax, brainstate, eqx)
-    return {module.__name__: importlib.metadata.version(module.__name__) for module in modules}
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Everything is done once."""
 
 
-def _as_text(results: Mapping[str, Mapping[str, str]]) -> str:
-    libraries = ["graphstate", "flax", "brainstate", "equinox"]
-    rows = [
-        {"what is done": title, **{library: found.get(library, "-") for library in libraries}}
-        for title, found in results.items()
-    ]
-    versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
-    return f"{versions}\n\n{table(rows)}"
+def measure(sizes: Sizes) -> list[Table]:
+    rows = [{"what is done": title} | _outcomes(cases) for title, cases in ROWS.items()]
+    return [Table("What came", [Row(row) for row in rows])]
+
+
+def _outcomes(cases: Mapping[str, Callable[[], Any]]) -> dict[str, str]:
+    return {library: outcome(cases[library]) if library in cases else "-" for library in LIBRARIES}
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure, Sizes(), Sizes())

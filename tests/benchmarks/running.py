@@ -1,13 +1,22 @@
 """Runs a benchmark as a person runs it; what it measures is not judged here."""
 
+import functools
+import importlib.util
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-__all__ = ["ROOT", "run", "table"]
+__all__ = ["PEERS", "ROOT", "are_installed", "quick", "run", "table"]
 
 ROOT = Path(__file__).parents[2]
+PEERS = ("brainstate", "equinox", "flax")
+
+
+def are_installed(*packages: str) -> bool:
+    return all(map(importlib.util.find_spec, packages))
 
 
 def run(benchmark: str, *arguments: str) -> str:
@@ -21,6 +30,12 @@ def run(benchmark: str, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@functools.cache
+def quick(benchmark: str) -> Any:
+    """What a benchmark finds with few rounds and small sizes."""
+    return json.loads(run(benchmark, "--quick", "--json"))
 
 
 def table(text: str) -> tuple[list[str], list[list[str]]]:

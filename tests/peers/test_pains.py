@@ -40,9 +40,7 @@ NNX_PAINS = (
     Row(
         "a call costs time for each variable in the model",
         in_file(COSTS, "test_a_warm_call_walks_no_attributes", "test_a_warm_call_makes_few_python_calls_for_each_state")
-        + in_file(
-            "benchmarks/test_peers.py", "test_json_holds_a_row_for_each_step_with_the_ratios_of_what_is_installed"
-        ),
+        + in_file("benchmarks/test_dispatch.py", "test_each_row_has_the_ratios_of_what_is_installed"),
     ),
     Row(
         "three modes and their flags, and names that come and go",
