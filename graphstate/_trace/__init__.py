@@ -22,6 +22,7 @@ from ._cell import (
     outer_value,
     peek,
     peek_in,
+    read_cells,
     settle,
 )
 from ._frame import (
@@ -75,6 +76,7 @@ __all__ = [
     "peek",
     "peek_in",
     "place_of_caller",
+    "read_cells",
     "settle",
     "unpack",
     "user_stacklevel",

@@ -112,6 +112,14 @@ def adopt(cell: Cell, packed: Any) -> None:
     settle(cell, packed)
 
 
+def read_cells(cells: Sequence[Cell]) -> list[Any]:
+    """The values of Cells, where nothing is being traced."""
+    try:
+        return [cell._value for cell in cells]
+    except AttributeError:  # a value that could be changed in place, or none
+        return [unpack(base_lookup(cell, EVAL)) for cell in cells]
+
+
 def commit(values: Iterable[tuple[Cell, Any]]) -> None:
     """Writes packed values, all in one step, where the caller runs: into the frame, or into the Cells."""
     frame = local.frame

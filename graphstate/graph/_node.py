@@ -1,7 +1,7 @@
 """`Node`, the base class of all objects of the graph."""
 
 import functools
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from graphstate._compat import EVAL, current_trace
 from graphstate._trace import Home, current_frame, current_home, name_in_frames
@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Node", "touch"]
 
-HIDDEN_SLOTS = frozenset({"__dict__", "__weakref__", "_graph_home", "_graph_plan", "_graph_version"})
+
+class _Changes:
+    """Marks the last change of the attributes of any Node: while it is the same, no Node has changed."""
+
+    last: object = None
+
+
+changes: Final = _Changes()
+HIDDEN_SLOTS: Final = frozenset({"__dict__", "__weakref__", "_graph_home", "_graph_plan", "_graph_version"})
 
 
 class Node:
@@ -61,12 +69,14 @@ class Node:
             check_changeable(self, name)
         object.__setattr__(self, name, value)
         _set_version(self, self._graph_version + 1)
+        changes.last = object()
 
     def __delattr__(self, name: str) -> None:
         if self._graph_home is not None or current_trace() is not EVAL:
             check_changeable(self, name)
         object.__delattr__(self, name)
         _set_version(self, self._graph_version + 1)
+        changes.last = object()
 
     @overload
     def states(self) -> "PathMapping[State]": ...
@@ -141,6 +151,7 @@ def touch(node: Node) -> None:
         >>> gs.graph.touch(node)
     """
     _set_version(node, node._graph_version + 1)
+    changes.last = object()
 
 
 def check_changeable(node: Node, name: str) -> None:

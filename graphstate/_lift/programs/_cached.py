@@ -28,7 +28,7 @@ from graphstate._lift.call._progress import close_failed
 from graphstate._lift.watch._check import Check
 from graphstate._lift.watch._plan import Plan, plan_of
 from graphstate._lift.watch._watch import Watch
-from graphstate._trace import Cell, commit, commit_arrays, entered, local, outer_value, pack, unpack
+from graphstate._trace import Cell, commit, commit_arrays, entered, local, outer_value, pack, read_cells, unpack
 from graphstate.errors import TraceContextError
 from graphstate.random import RandomState
 from graphstate.random._stream import exclusive
@@ -72,17 +72,6 @@ class _Match:
         self.entry, self.revision = entry, entry.revision
         self.check = Check.joined([each.check for each in (watch, *entry.watches)]) if entry.is_quick else None
 
-    def is_ready(self) -> bool:
-        """Whether the entry suits, and a call has nothing to mind but what it reads and writes."""
-        entry, check = self.entry, self.check
-        return (
-            entry is not None
-            and check is not None
-            and entry.revision == self.revision
-            and check.is_current()
-            and (not entry.reads_settings or entry.settings_hold())
-        )
-
 
 class CachedFunction(Lifted):
     """A function that is traced into a program once for each structure, and run from then on."""
@@ -97,6 +86,7 @@ class CachedFunction(Lifted):
         self._shapes: dict[Hashable, Shape] = {}
         self._last_shape: Shape | None = None
         self._matches: dict[Hashable, _Match] = {}
+        self._matched: Watch | None = None
         self._entries: dict[Hashable, list[Entry]] = {}
 
     # What subclasses change
@@ -124,13 +114,16 @@ class CachedFunction(Lifted):
         watch = self._watch
         if shape is None or watch is None or trace_state.value is not EVAL or (entered and local.frame is not None):
             return self._call(args, kwargs)
-        plans = _plans(args, shape)
+        plans = _plans(args, shape) if shape.spots else []
         match = self._matches.get(_token(shape, watch, (), plans))
-        if match is None or not match.is_ready():
+        if match is None or (check := match.check) is None or (entry := match.entry) is None:
             return self._call(args, kwargs)
-        assert match.entry is not None
+        if entry.revision != match.revision or not check.is_current():
+            return self._call(args, kwargs)
+        if entry.reads_settings and not entry.settings_hold():
+            return self._call(args, kwargs)
         try:
-            return _call(match.entry, match, args, plans)
+            return _call(entry, match, args, plans)
         except (Again, Gone, Raced, RunEagerly):
             return self._call(args, kwargs)
 
@@ -198,6 +191,9 @@ class CachedFunction(Lifted):
         watch = self._watch
         if watch is None or not watch.is_current() or local.frame is not None:
             watch = self.watch()
+            if watch is not self._matched:
+                self._matches.clear()  # no call leads there any more
+                self._matched = watch
         plans = _plans(leaves, shape)
         token = _token(shape, watch, statics, plans)
         return token, self._matches.get(token), watch, plans
@@ -293,11 +289,8 @@ def _call(entry: Entry, match: _Match, leaves: Sequence[Any], plans: list[Plan])
     """Runs a program where nothing is being traced."""
     targets = plans[0].leaves if len(plans) == 1 else match.joint.leaves(plans) if plans else []
     cells = entry.captured_cells() if entry.sources else []
-    try:
-        values = [target._value for target in targets] if match.joint.only_states else _read(targets)
-        captured = [cell._value for cell in cells] if cells else cells
-    except AttributeError:  # a value that could be changed in place, or none
-        values, captured = _read(targets), _read(cells)
+    values = [] if not targets else read_cells(targets) if match.joint.only_states else _read(targets)
+    captured = read_cells(cells) if cells else []
     calling.arguments = (leaves, match.shape, match.joint)
     try:
         returned = entry.compiled(values, captured, *match.shape.pick_rest(leaves))
@@ -351,23 +344,24 @@ def _call_built(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan
     targets = match.joint.leaves(plans)
     cells = entry.captured_cells() if entry.sources else []
     arrays = [leaves[spot] for spot in match.shape.rest]
+    read = read_cells if match.joint.only_states else _read
 
     def finish(note: Note, outputs: Any) -> Any:
         return _write_back(note, outputs, entry, match, leaves, targets, cells)
 
     with calling.inside((leaves, match.shape, match.joint)):
-        call = BuiltCall(entry, entry.find_build(lambda: _read(targets), arrays), targets, cells, arrays)
+        call = BuiltCall(entry, entry.find_build(lambda: read(targets), arrays), targets, cells, arrays)
         if not call.build.draws:
-            return call.run(_read, finish)
+            return call.run(read, finish)
         calling.must_be_compiled = True
         try:
             with exclusive():
-                return call.run(_read, finish)
+                return call.run(read, finish)
         except Uncompiled:
             calling.must_be_compiled = False
-        call.compile(_read)
+        call.compile(read)
         with exclusive():
-            return call.run(_read, finish)
+            return call.run(read, finish)
 
 
 def _unsettled(function: Any) -> TraceContextError:

@@ -281,7 +281,7 @@ class Entry:
         found: list[Cell] = []
         for ref, members in self._groups:
             if ref is None:
-                found += [_cell_of(source) for source in members]
+                found = found + [_cell_of(source) for source in members]
                 continue
             root = ref()
             if root is None:
@@ -290,7 +290,7 @@ class Entry:
             cells = captured.get(self._serial)
             if cells is None:
                 cells = captured[self._serial] = [_cell_of(source) for source in members]
-            found += cells
+            found = found + cells if found else cells
         return found
 
     def written_cells(self, note: Note, captured: Sequence[Any]) -> Sequence[Any]:

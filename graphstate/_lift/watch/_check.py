@@ -28,7 +28,7 @@ class Check:
     Args:
         seen: the references, with what was seen there.
         plans: the graphs: a weak reference to each root, and the serial number of its plan.
-        arrays: NumPy arrays, which can be changed in place, and a copy of each.
+        arrays: a weak reference to each NumPy array, which can be changed in place, and a copy of it.
     """
 
     __slots__ = (
@@ -51,7 +51,7 @@ class Check:
         self,
         seen: Sequence[tuple[Reference, Seen]],
         plans: Sequence[tuple[Callable[[], Any], int]],
-        arrays: Sequence[tuple[Any, Any]],
+        arrays: Sequence[tuple[Callable[[], Any], Any]],
     ) -> None:
         self._seen = seen
         self._plans = plans
@@ -141,7 +141,7 @@ class Check:
             root = ref()
             if root is None or serial_of(root) != serial:
                 return False
-        return not self._arrays or all(_is_equal(array, before) for array, before in self._arrays)
+        return not self._arrays or all(_is_equal(ref(), before) for ref, before in self._arrays)
 
 
 def _held(reference: Reference, seen: Seen) -> Any:
@@ -163,4 +163,4 @@ def _identity(reference: Reference, seen: Seen) -> Hashable:
 
 
 def _is_equal(array: Any, before: Any) -> bool:
-    return np.array_equal(array, before, equal_nan=before.dtype.kind in "fc")
+    return array is not None and np.array_equal(array, before, equal_nan=before.dtype.kind in "fc")

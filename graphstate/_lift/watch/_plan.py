@@ -11,7 +11,7 @@ from typing import Any, Final
 from graphstate.graph._attributes import has_extras, state_extras
 from graphstate.graph._flatten import Flat, are_unchanged, flatten
 from graphstate.graph._graphdef import GraphDef
-from graphstate.graph._node import Node
+from graphstate.graph._node import Node, changes
 from graphstate.graph._state import State
 
 __all__ = ["Plan", "plan_of", "serial_of"]
@@ -35,6 +35,7 @@ class Plan:
     __slots__ = (
         "_below",
         "_containers",
+        "_last_change",
         "_lists",
         "_nodes",
         "_others",
@@ -48,6 +49,7 @@ class Plan:
     )
 
     def __init__(self, root: Any) -> None:
+        self._last_change = changes.last  # looked at first: what another thread changes meanwhile is compared again
         flat = flatten(root)
         self.serial = next(_serials)
         self.graphdef: GraphDef = flat.graphdef
@@ -65,8 +67,13 @@ class Plan:
 
     def is_current(self, root: Node) -> bool:
         """Whether the graph of `root` is as it was when it was walked."""
-        if root._graph_version != self._root_version or [node._graph_version for node in self._nodes] != self._versions:
-            return False
+        last = changes.last
+        if last is not self._last_change:
+            if root._graph_version != self._root_version:
+                return False
+            if [node._graph_version for node in self._nodes] != self._versions:
+                return False
+            self._last_change = last
         for now, before in self._lists:
             if len(now) != len(before) or not all(map(operator.is_, now, before)):
                 return False

@@ -81,7 +81,7 @@ class Watch:
         self._plans = [(weak(root), plan_of(root).serial) for _, root in roots]
         arrays = [leaf for _, root in roots for leaf in plan_of(root).leaves if isinstance(leaf, np.ndarray)]
         # A numpy array of a Node can be changed in place, and is a constant of the program.
-        self.check = Check(self._seen, self._plans, [(array, array.copy()) for array in arrays])
+        self.check = Check(self._seen, self._plans, [(weak(array), array.copy()) for array in arrays])
         self.key = (_graph_key([root for _, root in roots]), tuple(seen.key() for _, seen in self._seen))
 
     # Looking
