@@ -139,14 +139,12 @@ def warm(build, depth):
 
 @pytest.mark.parametrize("build", [forward_passed, forward_closed_over, growth_passed, growth_closed_over])
 def test_a_warm_call_runs_no_function_for_each_state(build):
-    calls = [warm(build, depth) for depth in DEPTHS]
-    assert len({calls_of(call, builtins=True) for call in calls}) == 1
+    assert len({calls_of(warm(build, depth), builtins=True) for depth in DEPTHS}) == 1
 
 
 @pytest.mark.parametrize("build", TRAINING)
 def test_nor_does_a_warm_train_step(build):
-    calls = [warm(build, depth) for depth in (2, 20)]
-    assert len({calls_of(call, builtins=True) for call in calls}) == 1
+    assert len({calls_of(warm(build, depth), builtins=True) for depth in (2, 20)}) == 1
 
 
 @pytest.mark.parametrize("build", MOST)
