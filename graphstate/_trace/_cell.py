@@ -112,6 +112,16 @@ def adopt(cell: Cell, packed: Any) -> None:
     settle(cell, packed)
 
 
+def is_tracing() -> bool:
+    """Whether this thread is tracing, be it for graphstate or for plain JAX."""
+    return trace_state.value is not EVAL or local.frame is not None
+
+
+def note_write() -> None:
+    """Says that arrays have come into Cells, as `last_write` tells."""
+    _writes.last = object()
+
+
 def read_cells(cells: Sequence[Cell]) -> list[Any]:
     """The values of Cells, where nothing is being traced."""
     try:

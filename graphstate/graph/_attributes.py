@@ -14,6 +14,7 @@ __all__ = [
     "cached_properties",
     "has_extras",
     "is_graph_object",
+    "is_plain",
     "read_attributes",
     "set_extras",
     "state_extras",
@@ -70,6 +71,12 @@ def read_attributes(node: Any) -> Mapping[str, Any]:
     if cached:
         attributes = {name: item for name, item in attributes.items() if name not in cached}
     return {**attributes, **_held(node, slots)} if slots else attributes
+
+
+@remembered
+def is_plain(cls: type) -> bool:
+    """Whether all attributes of the objects of a class stand in their `__dict__`."""
+    return issubclass(cls, Node) and not attribute_slots(cls)
 
 
 @remembered

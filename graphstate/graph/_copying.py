@@ -12,9 +12,10 @@ import numpy as np
 from graphstate._trace import outer_value, pack, unpack
 
 from ._attributes import read_attributes, write_attribute
-from ._flatten import blank_state, flatten_within, state_head_of, unflatten
+from ._flatten import Flat, blank_state, flatten_within, state_head_of, unflatten
 from ._heads import DictHead, ListHead, NodeHead, PytreeHead, StateHead
 from ._node import Node
+from ._plan import read_arrays, walk
 from ._state import State
 
 __all__ = ["clone", "copy_graph", "copy_node", "copy_state", "copy_value"]
@@ -38,7 +39,7 @@ def clone(node: Any) -> Any:
         >>> copy.weight is model.weight, copy.weight.value is model.weight.value
         (False, True)
     """
-    return copy_graph(node, {})
+    return _copied(node, {})[1][0]
 
 
 def copy_graph(root: Any, memo: dict[int, Any]) -> Any:
@@ -48,18 +49,23 @@ def copy_graph(root: Any, memo: dict[int, Any]) -> Any:
         root: a Node, a State, or any pytree of these.
         memo: from the id of an object to its copy, as `copy.deepcopy` keeps it.
     """
-    flat, outside = flatten_within(root, lambda value: id(value) in memo)
-    existing = {place: memo[id(item)] for place, item in outside.items()}
-    created = {place: item._place for place, item in enumerate(flat.objects) if isinstance(item, State)}
-    objects = unflatten(
-        flat.graphdef, [_copy_leaf(leaf, memo) for leaf in flat.leaves], existing=existing, places=created
-    )
+    flat, objects = _copied(root, memo)
     for head, item, copied in zip(flat.graphdef.heads, flat.objects, objects, strict=True):
         if isinstance(head, NodeHead | StateHead | ListHead | DictHead | PytreeHead):
             memo[id(item)] = copied
     # An id in the memo is only good for as long as its object lives.
     memo.setdefault(id(memo), []).extend(flat.objects)
     return objects[0]
+
+
+def _copied(root: Any, memo: dict[int, Any]) -> tuple[Flat, list[Any]]:
+    """A graph, and the copies of its objects."""
+    outside: dict[int, Any] = {}
+    flat, outside = flatten_within(root, lambda value: id(value) in memo) if memo else (walk(root), outside)
+    existing = {place: memo[id(item)] for place, item in outside.items()}
+    created = {place: flat.objects[place]._place for place in flat.graphdef.state_places}
+    values = read_arrays(flat) or [_copy_leaf(leaf, memo) for leaf in flat.leaves]
+    return flat, unflatten(flat.graphdef, values, existing=existing, places=created)
 
 
 def _copy_leaf(leaf: Any, memo: dict[int, Any]) -> Any:

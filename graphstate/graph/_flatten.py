@@ -15,10 +15,18 @@ import jax
 import numpy as np
 
 from graphstate._compat import ArrayImpl
-from graphstate._trace import Place, current_home, settle
+from graphstate._trace import Home, Place, current_home, note_write, settle
 from graphstate.errors import StructureError
 
-from ._attributes import has_extras, is_graph_object, read_attributes, set_extras, state_extras, write_attribute
+from ._attributes import (
+    has_extras,
+    is_graph_object,
+    is_plain,
+    read_attributes,
+    set_extras,
+    state_extras,
+    write_attribute,
+)
 from ._foreign import foreign_type
 from ._graphdef import GraphDef, child_parts
 from ._heads import (
@@ -40,7 +48,7 @@ from ._heads import (
     remembered,
     state_head,
 )
-from ._node import Node, check_changeable, touch
+from ._node import Node, check_changeable, new_node, touch
 from ._path import Part, Path, as_part, part_order, show_path, write_path
 from ._references import iter_reached
 from ._state import State
@@ -414,16 +422,25 @@ def _same_elements(container: Any, elements: list[Any], keys: Any) -> bool:
 
 def blank_state(head: StateHead, packed: Any, place: Place | None) -> State:
     """A State of this description, born where the caller runs, that holds a packed value."""
-    state: State = object.__new__(head.type)
-    state._home = current_home()
-    state._place = place
-    state._tags = head.tags
-    state._metadata = types.MappingProxyType({name: key.value for name, key in head.metadata})
-    state._plan = None
+    state = _blank(head, place, current_home())
     for name, key in head.extras:
         write_attribute(state, name, key.value)
     settle(state, packed)
     return state
+
+
+def _blank(head: StateHead, place: Place | None, home: Home | None) -> State:
+    state: State = object.__new__(head.type)
+    state._home = home
+    state._place = place
+    state._tags = head.tags
+    metadata = {name: key.value for name, key in head.metadata} if head.metadata else None
+    state._metadata = _NONE if metadata is None else types.MappingProxyType(metadata)
+    state._plan = None
+    return state
+
+
+_NONE: Final[Mapping[str, Any]] = types.MappingProxyType({})
 
 
 def unflatten(
@@ -441,32 +458,83 @@ def unflatten(
         existing: objects that are used, and changed where they differ, instead of new ones.
         places: where the States were created, by place.
     """
-    existing, places = existing or {}, places or {}
+    places, home = places or {}, current_home()
     objects: list[Any] = [None] * len(graphdef.heads)
-    leaf_values = dict(zip(graphdef.leaves, values, strict=True))
-    for place, head in enumerate(graphdef.heads):
-        if place in existing:
-            objects[place] = existing[place]
+    recipe: _Recipe = graphdef._cached("recipe", _Recipe)
+    if existing:
+        for place, item in existing.items():
+            objects[place] = item
+        recipe = recipe.without(existing)
+    for (place, described), value in zip(recipe.leaves, values, strict=True):
+        if existing and place in existing:
+            continue
+        if described is None:
+            objects[place] = value
+        elif home is None and type(value) is ArrayImpl and not described.extras:
+            objects[place] = state = _blank(described, places.get(place), None)
+            state._value = value
         else:
-            objects[place] = _create(head, leaf_values.get(place), places.get(place))
+            objects[place] = blank_state(described, value, places.get(place))
+    note_write()
+    for place, cls, _, _ in recipe.nodes:
+        objects[place] = new_node(cls, home)
+    for place, head, _ in recipe.others:
+        objects[place] = _create(head)
     for place in graphdef.build_order:
-        if place not in existing:
+        if objects[place] is None:
             objects[place] = build(graphdef.heads[place], [objects[child] for child in graphdef.children[place]])
-    for place, head in enumerate(graphdef.heads):
-        _fill(head, objects[place], [objects[child] for child in graphdef.children[place]])
+    at = objects.__getitem__
+    for place, _, names, children in recipe.nodes:
+        objects[place].__dict__.update(zip(names, map(at, children), strict=True))
+    for place, head, children in recipe.others:
+        _fill(head, objects[place], list(map(at, children)))
+    for place in existing or ():
+        _fill(graphdef.heads[place], objects[place], list(map(at, graphdef.children[place])))
     return objects
 
 
-def _create(head: Head, value: Any, place: Place | None) -> Any:
-    """The object at a place, still without children; None where it can only be built from them."""
+class _Recipe:
+    """What there is to do to build a graph, sorted by how it is done.
+
+    Attributes:
+        leaves: for each leaf its place, and its head if it is a State.
+        nodes: for each Node whose attributes stand in its `__dict__` its place, class, names and children.
+        others: for everything else that is made before its children its place, head and children.
+    """
+
+    __slots__ = ("leaves", "nodes", "others")
+
+    def __init__(self, graphdef: GraphDef) -> None:
+        heads, children = graphdef.heads, graphdef.children
+        self.leaves = [(place, _head_of_state(heads[place])) for place in graphdef.leaves]
+        self.nodes: list[tuple[int, type, tuple[str, ...], Sequence[int]]] = []
+        self.others: list[tuple[int, Head, Sequence[int]]] = []
+        built = {*graphdef.leaves, *graphdef.build_order}
+        for place, head in enumerate(heads):
+            if isinstance(head, NodeHead) and is_plain(head.type):
+                self.nodes.append((place, head.type, head.names, children[place]))
+            elif place not in built:
+                self.others.append((place, head, children[place]))
+
+    def without(self, places: Mapping[int, Any]) -> "_Recipe":
+        """The same, but for what is there already; all leaves stay, since there is a value for each."""
+        recipe = _Recipe.__new__(_Recipe)
+        recipe.leaves = self.leaves
+        recipe.nodes = [each for each in self.nodes if each[0] not in places]
+        recipe.others = [each for each in self.others if each[0] not in places]
+        return recipe
+
+
+def _head_of_state(head: Head) -> StateHead | None:
+    return head if isinstance(head, StateHead) else None
+
+
+def _create(head: Head) -> Any:
+    """The object at a place, still without children."""
     match head:
-        case StateHead():
-            return blank_state(head, value, place)
         case NodeHead(type=cls):
             foreign = foreign_type(cls)
             return foreign.create(cls) if foreign is not None else Node.__new__(cls)
-        case ArrayHead():
-            return value
         case StaticHead(key=key):
             return key.value
         case ListHead():
@@ -474,7 +542,7 @@ def _create(head: Head, value: Any, place: Place | None) -> Any:
         case DictHead():
             return {}
         case _:
-            return None
+            raise AssertionError(head)
 
 
 def build(head: Head, children: Sequence[Any]) -> Any:

@@ -1,5 +1,6 @@
 """`GraphDef`: the structure of a graph, without its values."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -134,6 +135,11 @@ class GraphDef:
             return tuple(range(len(self.children[place])))
         return child_parts(head)
 
+    @property
+    def state_places(self) -> Sequence[int]:
+        """The places of the States, in order."""
+        return self._cached("state_places", _state_places)  # type: ignore[no-any-return]
+
     def _cached(self, name: str, compute: Any) -> Any:
         value = self._cache.get(name)
         if value is None:
@@ -158,6 +164,10 @@ def child_parts(head: Head) -> tuple[Part, ...]:
             return ("func", *range(positional), *names)
         case _:
             return ()
+
+
+def _state_places(graph: GraphDef) -> tuple[int, ...]:
+    return tuple(place for place in graph.leaves if isinstance(graph.heads[place], StateHead))
 
 
 def _leaves(graph: GraphDef) -> tuple[int, ...]:

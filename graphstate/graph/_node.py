@@ -52,11 +52,7 @@ class Node:
     _graph_plan: Any
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "Node":
-        node = object.__new__(cls)
-        object.__setattr__(node, "_graph_version", 0)
-        object.__setattr__(node, "_graph_plan", None)
-        object.__setattr__(node, "_graph_home", current_home())
-        return node
+        return new_node(cls, current_home())  # type: ignore[no-any-return]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -124,6 +120,16 @@ class Node:
 
 _set_version = Node._graph_version.__set__  # type: ignore[attr-defined]
 _set_home = Node._graph_home.__set__  # type: ignore[union-attr]
+_set_plan = Node._graph_plan.__set__
+
+
+def new_node(cls: type, home: Home | None) -> Any:
+    """A Node without attributes, whatever its class makes of `setattr`."""
+    node: Node = object.__new__(cls)
+    _set_version(node, 0)
+    _set_plan(node, None)
+    _set_home(node, home)
+    return node
 
 
 def _noticed(method: Any) -> Any:

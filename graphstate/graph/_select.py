@@ -5,12 +5,13 @@ from typing import Any, overload
 
 from graphstate.filters import Filter, to_predicate
 
-from ._flatten import Flat, flatten
+from ._flatten import Flat
 from ._graphdef import GraphDef
 from ._heads import NodeHead, StateHead
 from ._layout import LiveRecord, check_order
 from ._mapping import PathMapping
 from ._path import Path
+from ._plan import walk
 from ._state import State
 
 __all__ = ["nodes", "select_places", "select_states", "shared", "states"]
@@ -38,7 +39,7 @@ def states(node: Any, *filters: Filter) -> PathMapping[State] | tuple[PathMappin
         >>> gs.states(layer)["weight"] is layer.weight
         True
     """
-    found = select_states(flatten(node), filters or (...,))
+    found = select_states(walk(node), filters or (...,))
     return found[0] if len(found) == 1 else found
 
 
@@ -50,6 +51,8 @@ def select_states(flat: Flat, filters: Sequence[Filter]) -> tuple[PathMapping[St
 
 def select_places(flat: Flat, filters: Sequence[Filter]) -> list[list[int]]:
     """For each filter the places of the States that it is the first to match."""
+    if len(filters) == 1 and filters[0] is ...:
+        return [list(flat.graphdef.state_places)]
     check_order(filters)
     predicates = [to_predicate(each) for each in filters]
     found: list[list[int]] = [[] for _ in filters]
@@ -79,7 +82,7 @@ def nodes(node: Any, *types: type) -> PathMapping[Any]:
         >>> len(gs.nodes(model, gs.nn.Linear))
         2
     """
-    flat = flatten(node)
+    flat = walk(node)
     wanted = types or (object,)
     found = [
         place
@@ -108,7 +111,7 @@ def shared(node: Any) -> dict[Path, tuple[Path, ...]]:
         >>> gs.shared(tied)
         {('a',): (('b',),)}
     """
-    graph = node if isinstance(node, GraphDef) else flatten(node).graphdef
+    graph = node if isinstance(node, GraphDef) else walk(node).graphdef
     found = {}
     for place, references in enumerate(graph.references):
         others = references[1:] if place else references

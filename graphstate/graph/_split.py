@@ -7,16 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from graphstate._compat import ArrayImpl
 from graphstate._trace import pack
 from graphstate.errors import StateTypeError, UpdateError, some_of
 from graphstate.filters import Filter
 
-from ._flatten import Flat, flatten, unflatten
+from ._flatten import Flat, unflatten
 from ._graphdef import GraphDef
 from ._graphstate import GraphState
 from ._heads import StateHead
 from ._layout import check_exhaustive, layout_of, partition
 from ._path import write_path
+from ._plan import read_arrays, walk
 from ._state import State
 
 __all__ = ["graphdef", "leaf_value", "merge", "split", "state"]
@@ -44,7 +46,7 @@ def split(node: Any, *filters: Filter) -> tuple[Any, ...]:
         >>> gs.merge(graphdef, params, rest).weight.value.shape
         (2, 3)
     """
-    flat = flatten(node)
+    flat = walk(node)
     values = _values(flat)
     layout = layout_of(flat.graphdef)
     parts = partition(layout, values, filters or (...,))
@@ -99,12 +101,14 @@ def state(node: Any, *filters: Filter) -> GraphState | tuple[GraphState, ...]:
         >>> sorted(gs.state(gs.nn.Linear(2, 3), gs.ParamState).to_dict())
         ['bias', 'weight']
     """
-    flat = flatten(node)
+    flat = walk(node)
     leaves, layout = flat.leaves, layout_of(flat.graphdef)
     # What no filter selects is not read: in a lane that would split a stream of random keys.
+    if not filters:
+        return GraphState._make(layout, _values(flat))
     parts = tuple(
         GraphState._make(layout.select(chosen), [leaf_value(leaves[index]) for index in chosen])
-        for chosen in partition(layout, leaves, filters or (...,))
+        for chosen in partition(layout, leaves, filters)
     )
     return parts[0] if len(parts) == 1 else parts
 
@@ -120,7 +124,7 @@ def graphdef(node: Any) -> GraphDef:
         >>> gs.graphdef(gs.nn.Linear(2, 3)) == gs.graphdef(gs.nn.Linear(2, 4))
         False
     """
-    return node if isinstance(node, GraphDef) else flatten(node).graphdef
+    return node if isinstance(node, GraphDef) else walk(node).graphdef
 
 
 def leaf_value(leaf: Any) -> Any:
@@ -141,7 +145,8 @@ def _as_array(value: Any) -> Any:
 
 
 def _values(flat: Flat) -> list[Any]:
-    return [leaf_value(leaf) for leaf in flat.leaves]
+    arrays = read_arrays(flat)
+    return [leaf_value(leaf) for leaf in flat.leaves] if arrays is None else arrays
 
 
 def _part(layout: Any, values: list[Any], chosen: list[int]) -> GraphState:
@@ -149,6 +154,8 @@ def _part(layout: Any, values: list[Any], chosen: list[int]) -> GraphState:
 
 
 def _packed(graphdef: GraphDef, values: Sequence[Any]) -> list[Any]:
+    if set(map(type, values)) <= {ArrayImpl}:
+        return list(values)
     heads = graphdef.heads
     return [
         pack(value) if isinstance(heads[place], StateHead) else value

@@ -12,12 +12,13 @@ from graphstate._compat import Tracer
 from graphstate._trace import commit, is_lost, outer_value, pack, peek, unpack
 from graphstate.errors import StateTypeError, UpdateError, some_of
 
-from ._flatten import Flat, flatten
+from ._flatten import Flat
 from ._graphdef import GraphDef
 from ._graphstate import GraphState
 from ._heads import ArrayHead, ListHead, StateHead, StaticHead, TupleHead
 from ._layout import layout_of
 from ._path import Path, show_path, split_key, write_path
+from ._plan import walk
 from ._replace import Replacement
 from ._state import State, is_out_of_reach
 from ._summary import summarize_value
@@ -56,7 +57,7 @@ def update(node: Any, *states: GraphState | Mapping[Any, Any], strict: bool = Tr
         >>> model.bias.value.sum().item(), model.weight.value.sum().item()
         (3.0, 0.0)
     """
-    flat = flatten(node)
+    flat = walk(node)
     wanted: dict[int, Any] = {}
     differences = []
     for path, place, value in _resolve(flat.graphdef, states):

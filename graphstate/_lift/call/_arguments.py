@@ -8,7 +8,6 @@ from typing import Any, Final
 import jax
 import numpy as np
 
-from graphstate._lift.watch._plan import Plan, plan_of
 from graphstate._trace import copied, immutable, outer_value, unpack
 from graphstate.errors import StateTypeError
 from graphstate.graph._attributes import is_graph_object
@@ -16,6 +15,7 @@ from graphstate.graph._flatten import flatten
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._heads import DictHead, ListHead, NodeHead, StateHead
 from graphstate.graph._path import shorten_path
+from graphstate.graph._plan import Plan, plan_of
 from graphstate.graph._state import State
 
 __all__ = [

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from graphstate._lift.call._arguments import Arguments, argument_names, function_name
-from graphstate._lift.watch._plan import plan_of
 from graphstate._trace import Frame, Slot, current_frame, outer_value, pack, unpack
 from graphstate.errors import AliasError, AxisError, FilterError, StateTypeError
 from graphstate.filters import Filter
@@ -21,6 +20,7 @@ from graphstate.graph._attributes import is_graph_object
 from graphstate.graph._layout import layout_of, partition
 from graphstate.graph._mapping import PathMapping
 from graphstate.graph._path import shorten_path
+from graphstate.graph._plan import plan_of
 from graphstate.graph._state import State
 
 from ._tangent import Form, Part

@@ -10,13 +10,13 @@ from jax.api_util import flatten_axes
 from jax.sharding import PartitionSpec
 
 from graphstate._lift.call._arguments import Arguments, argument_names, function_name
-from graphstate._lift.watch._plan import Plan
 from graphstate.errors import AliasError, AxisError, some_of
 from graphstate.filters import Filter
 from graphstate.graph._axes import StateAxes
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._layout import record_of
 from graphstate.graph._path import Path, shorten_path
+from graphstate.graph._plan import Plan
 from graphstate.graph._state import State
 
 __all__ = [

@@ -26,10 +26,10 @@ from graphstate._lift.call._lane_stream import read_lazily
 from graphstate._lift.call._lifted import Lifted, note_watch
 from graphstate._lift.call._progress import close_failed
 from graphstate._lift.watch._check import Check
-from graphstate._lift.watch._plan import Plan, plan_of
 from graphstate._lift.watch._watch import Watch
 from graphstate._trace import Cell, commit, commit_arrays, entered, local, outer_value, pack, read_cells, unpack
 from graphstate.errors import TraceContextError
+from graphstate.graph._plan import Plan, plan_of
 from graphstate.random import RandomState
 from graphstate.random._stream import exclusive
 

@@ -21,12 +21,12 @@ from graphstate._lift.call._arguments import Arguments, Joint, Shape, function_n
 from graphstate._lift.call._boundary import Departure, Leaving, enter, leave
 from graphstate._lift.call._capture import CaptureFrame, Program, Source, trace_program, unread_inputs
 from graphstate._lift.call._traced import name_cells
-from graphstate._lift.watch._plan import plan_of
 from graphstate._lift.watch._watch import Watch, functions_of, is_watchable
 from graphstate._trace import Cell, describe, local, unpack
 from graphstate.errors import TraceContextError
 from graphstate.graph._heads import StaticKey
 from graphstate.graph._node import Node
+from graphstate.graph._plan import plan_of
 from graphstate.graph._state import State
 from graphstate.random import RandomState
 

@@ -12,12 +12,12 @@ from jax.sharding import Sharding
 
 from graphstate._lift.call._arguments import Joint, Shape, argument_names, function_name
 from graphstate._lift.call._boundary import Departure, FromArgument, FromGraph, FromOutside, Restructuring
-from graphstate._lift.watch._plan import plan_of
 from graphstate.errors import AliasError, ShardingError
 from graphstate.filters import to_predicate
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._layout import check_order, record_of
 from graphstate.graph._path import Path, shorten_path
+from graphstate.graph._plan import plan_of
 
 __all__ = ["InputShardings", "iter_leaves", "output_shardings"]
 

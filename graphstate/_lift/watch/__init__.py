@@ -1,6 +1,5 @@
 """What a function depends on beside its arguments, and whether it is still as it was.
 
-_plan   what was found when the graph of an object was walked, for as long as it is unchanged
 _names  which names a function mentions
 _seen   how a value looked when it was last seen
 _check  what is compared on each call

@@ -12,9 +12,9 @@ import numpy as np
 
 from graphstate._trace import MISSING
 from graphstate.graph._node import Node
+from graphstate.graph._plan import serial_of
 from graphstate.graph._references import Reference
 
-from ._plan import serial_of
 from ._seen import Seen
 
 __all__ = ["Check"]

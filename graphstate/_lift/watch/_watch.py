@@ -22,13 +22,13 @@ from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._heads import NodeHead, StaticHead
 from graphstate.graph._node import Node
 from graphstate.graph._path import shorten_path
+from graphstate.graph._plan import plan_of
 from graphstate.graph._references import SELF, Reference, iter_references, mentioned_names
 from graphstate.graph._state import State
 
 from ._check import Check
 from ._guard import StructureGuard
 from ._names import may_run, names_of
-from ._plan import plan_of
 from ._seen import Seen, by_id, is_instance, iter_parts, see, told_changes, weak
 
 __all__ = ["Ignored", "Watch", "functions_of", "is_watchable", "methods_of"]

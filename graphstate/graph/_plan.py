@@ -8,13 +8,16 @@ import itertools
 import operator
 from typing import Any, Final
 
-from graphstate.graph._attributes import has_extras, state_extras
-from graphstate.graph._flatten import Flat, are_unchanged, flatten
-from graphstate.graph._graphdef import GraphDef
-from graphstate.graph._node import Node, changes
-from graphstate.graph._state import State
+from graphstate._compat import ArrayImpl
+from graphstate._trace import is_tracing, read_cells
 
-__all__ = ["Plan", "plan_of", "serial_of"]
+from ._attributes import has_extras, state_extras
+from ._flatten import Flat, are_unchanged, flatten
+from ._graphdef import GraphDef
+from ._node import Node, changes
+from ._state import State
+
+__all__ = ["Plan", "plan_of", "read_arrays", "serial_of", "walk"]
 
 _serials: Final = itertools.count(1)
 _set_plan: Final = Node._graph_plan.__set__
@@ -115,6 +118,20 @@ def plan_of(root: Any) -> Plan:
         root._plan = None if _has_extras(root) else plan.of(None)
         return plan
     return Plan(root)
+
+
+def walk(root: Any) -> Flat:
+    """What `flatten` returns; a Node whose graph has not changed is not walked again."""
+    return plan_of(root).flat(root) if isinstance(root, Node) else flatten(root)
+
+
+def read_arrays(flat: Flat) -> list[Any] | None:
+    """The values of a graph with nothing but States that hold arrays, where nothing is being traced; else None."""
+    leaves = flat.leaves
+    if is_tracing() or len(leaves) != len(flat.graphdef.state_places):
+        return None
+    values = read_cells(leaves)
+    return values if set(map(type, values)) <= {ArrayImpl} else None
 
 
 def serial_of(root: Any) -> int:
