@@ -9,7 +9,8 @@ Tested with jax 0.10.1 and 0.10.2. What is taken from the inside of JAX, and why
 - whether a value is batched by one particular `vmap`: there is no public question for it;
 - what its trace caches are keyed by: a program that is kept here must be found under the same conditions;
 - the jaxprs in the parameters of equations: `jax.extend.core` does not find them;
-- replacing the inputs of a jaxpr: `Jaxpr.replace` is public, the debug info that must agree with it is not.
+- replacing the inputs of a jaxpr: `Jaxpr.replace` is public, the debug info that must agree with it is not;
+- what `jax.extend.core` makes public: importing it imports all of Pallas, 15 ms.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,6 @@ from jax._src.array import (
     ArrayImpl as ArrayImpl,
 )  # the exact type of a concrete array: `type(x) is ArrayImpl` costs 30 ns
 from jax._src.interpreters.partial_eval import DynamicJaxprTrace as _DynamicJaxprTrace
-from jax.extend import core as _extend
 from jax.interpreters.partial_eval import dce_jaxpr as _dce_jaxpr
 
 Tracer = jax.core.Tracer
@@ -43,7 +43,7 @@ def current_trace() -> Trace:
 
 def set_trace(trace: Trace) -> AbstractContextManager[None]:
     """A block whose operations are recorded in `trace`."""
-    return _extend.set_current_trace(trace)
+    return _core.set_current_trace(trace)
 
 
 def enclosing_traces(trace: Trace) -> Iterator[Trace]:
@@ -79,7 +79,7 @@ def varying_axes(value: Any) -> frozenset[Any]:
 trace_token: Callable[[int | None], AbstractContextManager[None]] = jax.make_user_context(default_value=None)
 
 
-input_p = _extend.Primitive("state_input")
+input_p = _core.Primitive("state_input")
 """Stands for an input that was discovered while its program was being traced."""
 input_p.def_abstract_eval(lambda *, aval: aval)
 
@@ -101,12 +101,12 @@ def with_inputs(closed: Any) -> tuple[Any, int]:
         eqns=[eqn for eqn in jaxpr.eqns if eqn.primitive is not input_p],
         debug_info=jaxpr.debug_info.with_unknown_names(),
     )
-    return _extend.ClosedJaxpr(jaxpr, closed.consts), len(found)
+    return _core.ClosedJaxpr(jaxpr, closed.consts), len(found)
 
 
 def run_jaxpr(closed: Any, arguments: Sequence[Any]) -> list[Any]:
     """The outputs of `closed`, recorded in the current trace."""
-    return list(_extend.jaxpr_as_fun(closed)(*arguments))
+    return list(_core.jaxpr_as_fun(closed)(*arguments))
 
 
 def iter_jaxprs(jaxpr: Any) -> Iterator[Any]:
@@ -128,7 +128,7 @@ def part_of(closed: Any, used: Sequence[bool]) -> tuple[Any, list[bool]]:
     """The jaxpr with some of its outputs and all of its inputs, and which inputs these outputs depend on."""
     jaxpr, _ = _dce_jaxpr(closed.jaxpr, list(used), instantiate=True)
     _, needed = _dce_jaxpr(closed.jaxpr, list(used))
-    return _extend.ClosedJaxpr(jaxpr, closed.consts), needed
+    return _core.ClosedJaxpr(jaxpr, closed.consts), needed
 
 
 def bare_part_of(closed: Any, used: Sequence[bool]) -> tuple[Any, bool]:
@@ -144,7 +144,7 @@ def bare_part_of(closed: Any, used: Sequence[bool]) -> tuple[Any, bool]:
     part = jaxpr.replace(
         eqns=eqns[::-1], outvars=outvars, effects=effects, debug_info=jaxpr.debug_info.with_unknown_names()
     )
-    return _extend.ClosedJaxpr(part, closed.consts), bool(effects)
+    return _core.ClosedJaxpr(part, closed.consts), bool(effects)
 
 
 def differentiable_outputs(closed: Any, inputs: Sequence[bool]) -> list[bool]:

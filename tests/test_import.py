@@ -35,6 +35,10 @@ def test_it_imports_no_extra() -> None:
     assert imported(*extras) == []
 
 
+def test_it_does_not_import_pallas() -> None:
+    assert imported("jax._src.pallas", "jax.extend", "jax.experimental.checkify", "jax") == ["jax"]
+
+
 def test_it_warns_of_nothing() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error::DeprecationWarning:graphstate", "-c", "import graphstate"],

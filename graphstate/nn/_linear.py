@@ -13,7 +13,7 @@ from graphstate.graph import Node, ParamState
 from graphstate.random import DEFAULT, RandomState
 
 from ._errors import RangeError, ShapeError, describe
-from ._promotion import promote
+from ._promotion import add_to_last, promote
 
 __all__ = ["Linear"]
 
@@ -83,14 +83,13 @@ class Linear(Node):
             ShapeError: the last axis of `x` is not `in_features` long, or the layer is a stack of layers.
             DtypeError: `x` holds no numbers.
         """
-        x, weight = jnp.asarray(x), self.weight.value
+        x, weight = x if isinstance(x, Array) else jnp.asarray(x), self.weight.value
         self._check_shapes(x, weight)
         if self.bias is None:
             x, weight = promote("Linear", x, weight, dtype=self.dtype)
             return x @ weight
         x, weight, bias = promote("Linear", x, weight, self.bias.value, dtype=self.dtype)
-        y = x @ weight
-        return y + jnp.broadcast_to(bias, y.shape)
+        return add_to_last(x @ weight, bias)
 
     def _check_shapes(self, x: Array, weight: Array) -> None:
         sizes = (self.in_features, self.out_features)

@@ -1,4 +1,6 @@
-"""The dtype that a layer computes in."""
+"""Promotion in layers: the dtype that they compute in, and vectors along the last axis."""
+
+from typing import Final
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,10 @@ from jax import Array
 
 from ._errors import DtypeError, describe
 
-__all__ = ["promote"]
+__all__ = ["add_to_last", "promote"]
+
+_COMPUTED_IN: Final = frozenset(map(jnp.dtype, (jnp.float32, jnp.bfloat16, jnp.float16, jnp.float64)))
+"""The dtypes of arrays that are let through at a glance where all agree: eager calls consist of little else."""
 
 
 def promote(layer: str, *arrays: Array, dtype: jnp.dtype | None = None) -> list[Array]:
@@ -20,6 +25,9 @@ def promote(layer: str, *arrays: Array, dtype: jnp.dtype | None = None) -> list[
     Raises:
         DtypeError: the input holds no numbers.
     """
+    wanted = arrays[0].dtype if dtype is None else dtype
+    if wanted in _COMPUTED_IN and all(array.dtype == wanted and not array.weak_type for array in arrays):
+        return list(arrays)
     if not jnp.issubdtype(arrays[0].dtype, jnp.number) and arrays[0].dtype != jnp.bool_:
         raise DtypeError(
             f"{layer} takes numbers, but got {describe(arrays[0])}. Draw from a key first, as `random.normal`."
@@ -29,3 +37,13 @@ def promote(layer: str, *arrays: Array, dtype: jnp.dtype | None = None) -> list[
             dtype = jnp.result_type(*arrays)
             dtype = dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.result_type(dtype, float)
     return [array.astype(dtype) for array in arrays]
+
+
+def add_to_last(x: Array, vector: Array) -> Array:
+    """`x + vector` along the last axis, also where JAX is told to refuse arrays of different ranks.
+
+    Where it isn't, the sum is one operation: an eager call of a layer is not made to wait for a broadcast.
+    """
+    if x.ndim > 1 and jax.config.jax_numpy_rank_promotion != "allow":  # type: ignore[attr-defined]
+        vector = jnp.broadcast_to(vector, x.shape)
+    return x + vector

@@ -4,8 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from jax.experimental import checkify as jax_checkify
-
 from graphstate._lift.call._captured import Operands, capture, finish, read_captured
 from graphstate._lift.call._lifted import Lifted, watched
 from graphstate._lift.programs._reuse import is_eager, reused
@@ -38,12 +36,14 @@ def _checked(errors: Any, function: Callable[..., Any], /, *args: Any, **kwargs:
     def run(values: list[Any], arrays: list[Any], captured: list[Any]) -> Any:
         return program.run((values, arrays), captured)
 
-    checked = jax_checkify.checkify(run, errors)
+    from jax.experimental import checkify as jax_checkify  # it imports Pallas: 15 ms that few programs need
+
+    checked = jax_checkify.checkify(run, jax_checkify.user_checks if errors is None else errors)
     error, outputs = checked(operands.values, operands.arrays, read_captured(program))
     return error, finish(program.note, operands.arguments, outputs)
 
 
-def checkify(function: Callable[..., Any] | None = None, /, *, errors: Any = jax_checkify.user_checks) -> Any:
+def checkify(function: Callable[..., Any] | None = None, /, *, errors: Any = None) -> Any:
     """Makes the checks in a function a value that it returns, as `jax.experimental.checkify.checkify` does.
 
     The error is looked at outside: `error.throw()` raises the first check that failed. States that the function writes
@@ -52,7 +52,7 @@ def checkify(function: Callable[..., Any] | None = None, /, *, errors: Any = jax
     Args:
         function: takes Nodes, States and pytrees of arrays, and may call `jax.experimental.checkify.check`.
         errors: which checks: of `jax.experimental.checkify`, `user_checks`, `nan_checks`, `index_checks`,
-            `div_checks`, `float_checks`, `all_checks`, or a union of these.
+            `div_checks`, `float_checks`, `all_checks`, or a union of these; None for `user_checks`.
 
     Returns:
         The function that returns (error, result).

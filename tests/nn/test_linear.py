@@ -90,6 +90,15 @@ def test_it_computes_in_the_common_float_dtype_or_in_the_one_given(
     assert layer(jnp.ones((4, 3), x_dtype)).dtype == expected
 
 
+@pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
+def test_it_is_one_product_and_one_sum_where_dtypes_agree(leading: tuple[int, ...]) -> None:
+    layer, x = nn.Linear(4, 2), jnp.ones((*leading, 4))
+    weight, bias = layer.weight.value, layer.bias.value
+    with jax.numpy_rank_promotion("allow"):
+        given, by_hand = gs.make_jaxpr(layer)(x), gs.make_jaxpr(lambda x: x @ weight + bias)(x)
+    assert [eqn.primitive for eqn in given.eqns] == [eqn.primitive for eqn in by_hand.eqns]
+
+
 def test_lists_and_numpy_arrays_are_taken_too() -> None:
     layer = make()
     assert_array_equal(layer([1.0, 2.0, 3.0]), layer(np.array([1, 2, 3], np.float32)))
