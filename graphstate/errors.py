@@ -16,14 +16,17 @@
     ├── ShardingError (ValueError)          a sharding does not fit what it is meant for
     ├── DonatedError (RuntimeError)         a State has no value: a call that failed had been given its buffer
     ├── TraceCountError (RuntimeError)      a function was traced more often than it may be
+    ├── PropertyError (AssertionError)      a check of `graphstate.testing` has found a counter-example
     └── TraceContextError (RuntimeError)    a State or Node is used where its trace does not reach
 
     StaleReadWarning (UserWarning)          a program that plain JAX caches has read the value of a State
 
-Each message says what was needed, what came, and the way out, in ten lines at most.
+Each message says what was needed, what came, and the way out, in ten lines at most; that of a `PropertyError` has up
+to sixty, since it holds the counter-example.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "AliasError",
@@ -35,6 +38,7 @@ __all__ = [
     "FilterError",
     "GraphStateError",
     "MissingPackageError",
+    "PropertyError",
     "RuleError",
     "ShardingError",
     "StaleReadWarning",
@@ -143,6 +147,22 @@ class TraceCountError(GraphStateError, RuntimeError):
 
     def __init__(self, message: str, differences: Iterable[str] = ()) -> None:
         super().__init__(message)
+        self.differences = tuple(differences)
+
+
+class PropertyError(GraphStateError, AssertionError):
+    """A check of `graphstate.testing` has found that a property does not hold.
+
+    Attributes:
+        check: the name of the check.
+        case: the counter-example, whole; None where a check needs none.
+        differences: what differs, one line each.
+    """
+
+    def __init__(self, message: str, *, check: str = "", case: Any = None, differences: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.check = check
+        self.case = case
         self.differences = tuple(differences)
 
 
