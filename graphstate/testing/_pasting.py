@@ -48,7 +48,9 @@ def _key(key: Any) -> str:
 def array_code(array: Any) -> str:
     """The expression that makes an array: by NumPy, for JAX takes these, and keys from their data."""
     if is_key(array):
-    X
+        usual = jax.config.jax_default_prng_impl  # type: ignore[attr-defined]  # JAX adds its settings as it runs
+        impl = str(jax.random.key_impl(array))
+        other = "" if impl == usual else f", impl={impl!r}"
         return f"jax.random.wrap_key_data({array_code(np.asarray(jax.random.key_data(array)))}{other})"
     array = np.asarray(array)
     if not array.size:
