@@ -84,25 +84,25 @@ class Linear(Node):
             DtypeError: `x` holds no numbers.
         """
         x, weight = x if isinstance(x, Array) else jnp.asarray(x), self.weight.value
-        self._check_shapes(x, weight)
+        if weight.shape != (self.in_features, self.out_features) or x.shape[-1:] != weight.shape[:1]:
+            raise self._shape_error(x, weight)
         if self.bias is None:
             x, weight = promote("Linear", x, weight, dtype=self.dtype)
             return x @ weight
         x, weight, bias = promote("Linear", x, weight, self.bias.value, dtype=self.dtype)
         return add_to_last(x @ weight, bias)
 
-    def _check_shapes(self, x: Array, weight: Array) -> None:
+    def _shape_error(self, x: Array, weight: Array) -> ShapeError:
         sizes = (self.in_features, self.out_features)
         if weight.shape != sizes:
-            raise ShapeError(
+            return ShapeError(
                 f"Linear needs a weight of shape {sizes}, but it is {describe(weight)}. "
                 "Call a stack of layers inside of `graphstate.vmap`, or take one member with `graphstate.take`."
             )
-        if x.shape[-1:] != sizes[:1]:
-            raise ShapeError(
-                f"Linear{sizes} takes activations of shape (..., {self.in_features}), but got {describe(x)}. "
-                "Move the features to the last axis, or give their number as `in_features`."
-            )
+        return ShapeError(
+            f"Linear{sizes} takes activations of shape (..., {self.in_features}), but got {describe(x)}. "
+            "Move the features to the last axis, or give their number as `in_features`."
+        )
 
 
 def _size(name: str, value: Any) -> int:
