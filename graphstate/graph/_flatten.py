@@ -54,7 +54,7 @@ from ._references import iter_reached
 from ._state import State
 from ._static import Static as Static
 from ._summary import summarize_static
-from ._wrappers import wraps_graph
+from ._wrappers import innermost, wraps_graph
 
 __all__ = ["Flat", "Static", "blank_state", "flatten", "is_graph_object", "read_attributes", "unflatten"]
 
@@ -74,7 +74,8 @@ class Flat:
         graphdef: the structure.
         objects: the object at each place.
         nodes: the Nodes, with `versions` as they were.
-        containers: each list, dict and other container that can change, with its elements as they were.
+        containers: each list, dict and other container that can change, with its elements and keys as they were, and
+            its place.
     """
 
     __slots__ = ("containers", "graphdef", "nodes", "objects", "versions")
@@ -189,7 +190,7 @@ class _Walk:
                 self.functions.setdefault(id(value), place)
         elif kind is list:
             self.places[id(value)] = place
-            self.containers.append((value, list(value), None))
+            self.containers.append((value, list(value), None, place))
             self.add(_LIST, value)
         elif kind is tuple:
             self.add(_TUPLE, value)
@@ -206,7 +207,7 @@ class _Walk:
     def _visit_state(self, state: State, place: int) -> None:
         if has_extras(type(state)):
             extras = state_extras(state)
-            self.containers.append((state, list(extras.values()), list(extras)))
+            self.containers.append((state, list(extras.values()), list(extras), place))
             for name, item in extras.items():
                 self._check_hashable(item, place, f"its attribute {name!r}")
                 self._check_is_apart(item, place, f"attribute {name!r}")
@@ -215,7 +216,7 @@ class _Walk:
     def _visit_dict(self, value: dict[Any, Any], place: int) -> None:
         self.places[id(value)] = place
         written = list(value)
-        self.containers.append((value, list(value.values()), written))
+        self.containers.append((value, list(value.values()), written, place))
         keys = sorted(written, key=lambda key: part_order(as_part(key)))
         positions = {key: position for position, key in enumerate(keys)}
         parts = tuple(map(as_part, keys))
@@ -231,25 +232,30 @@ class _Walk:
         elif (foreign := foreign_type(type(value))) is not None:
             self.places[id(value)] = place
             attributes = dict(foreign.attributes(value))
-            self.containers.append((value, list(attributes.values()), list(attributes)))
+            self.containers.append((value, list(attributes.values()), list(attributes), place))
             self._visit_attributes(type(value), attributes)
         elif isinstance(value, types.MethodType) and is_graph_object(value.__self__):
             self.add(MethodHead(StaticKey(value.__func__)), (value.__self__,))
         elif wraps_graph(value):
             self.add(WrapperHead(StaticKey(value._graph_wrapping)), (value.__wrapped__,))
         elif type(value) in (functools.partial, jax.tree_util.Partial):
-            self._visit_partial(value)
+            self._visit_partial(value, place)
         elif jax.tree_util.is_tree_node(type(value)):
             self._visit_pytree(value, place)
         else:
             self._visit_static(value, place)
 
-    def _visit_partial(self, value: functools.partial[Any]) -> None:
+    def _visit_partial(self, value: functools.partial[Any], place: int) -> None:
+        self._note_keywords(value, place)
         names = tuple(sorted(value.keywords))
         values = [value.func, *value.args, *(value.keywords[name] for name in names)]
         head = PartialHead(type(value), len(value.args), names)
         self.has_slashes = self.has_slashes or _may_collide(names)
         self.add(head, values, parts=child_parts(head))
+
+    def _note_keywords(self, value: functools.partial[Any], place: int) -> None:
+        """A partial's keywords are a dict that anyone can change."""
+        self.containers.append((value, list(value.keywords.values()), list(value.keywords), place))
 
     def _visit_pytree(self, value: Any, place: int) -> None:
         treedef: Any
@@ -259,7 +265,7 @@ class _Walk:
         if not isinstance(value, tuple):
             self.places[id(value)] = place
         if not isinstance(value, tuple) and not getattr(type(value), "_is_immutable", False):
-            self.containers.append((value, values, treedef))
+            self.containers.append((value, values, treedef, place))
         self._check_hashable(treedef.node_data()[1], place, "the static part of this pytree")
         self._check_parts(parts, place)
         self.add(PytreeHead(treedef, parts), values, parts=parts)
@@ -267,6 +273,8 @@ class _Walk:
     def _visit_static(self, value: Any, place: int) -> None:
         self._check_hashable(value, place, "it")
         self._check_hides_nothing(value, place)
+        if isinstance(wrapped := innermost(value), functools.partial):
+            self._note_keywords(wrapped, place)  # a Node may come to stand there
         if callable(value) and (isinstance(value, types.FunctionType) or hasattr(value, "__wrapped__")):
             self.functions.setdefault(id(value), place)
         self.add(StaticHead(StaticKey(value)))
@@ -391,7 +399,7 @@ def is_unchanged(flat: Flat) -> bool:
 
 def are_unchanged(containers: list[Any]) -> bool:
     """Whether containers hold the very elements that they held."""
-    for container, elements, keys in containers:
+    for container, elements, keys, _ in containers:
         if type(container) is list:
             if len(container) != len(elements) or not all(map(operator.is_, container, elements)):
                 return False
@@ -407,8 +415,9 @@ def _same_elements(container: Any, elements: list[Any], keys: Any) -> bool:
     if isinstance(container, State):
         extras = state_extras(container)
         return list(extras) == keys and all(map(operator.is_, extras.values(), elements))
-    if type(container) is dict:
-        return list(container) == keys and all(map(operator.is_, container.values(), elements))
+    held = container.keywords if isinstance(container, functools.partial) else container
+    if type(held) is dict:
+        return list(held) == keys and all(map(operator.is_, held.values(), elements))
     foreign = foreign_type(type(container))
     if foreign is not None:
         attributes = foreign.attributes(container)

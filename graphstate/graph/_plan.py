@@ -60,7 +60,7 @@ class Plan:
         self.only_states = all(isinstance(leaf, State) for leaf in self.leaves)
         self.captured: dict[int, list[Any]] = {}
         self._below = flat.objects[1:]
-        self._lists = [(each, before) for each, before, _ in flat.containers if type(each) is list]
+        self._lists = [(each, before) for each, before, _, _ in flat.containers if type(each) is list]
         self._containers = flat.containers
         self._others = [each for each in flat.containers if type(each[0]) is not list]
         skipped = 1 if isinstance(root, Node) else 0

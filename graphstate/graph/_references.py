@@ -107,6 +107,7 @@ def iter_references(function: Any) -> Iterator[Reference]:
         yield Reference("func", function, "func")
         yield from (Reference(f"args[{index}]", function.args, index) for index in range(len(function.args)))
         yield from (Reference(name, function.keywords, name) for name in function.keywords)
+        yield Reference("keywords", function, "keywords")  # to which some may be added
     elif isinstance(function, types.FunctionType):
         yield from _function_references(function)
     if hasattr(function, "__wrapped__"):

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ._attributes import is_graph_object
 
-__all__ = ["Wrapper", "Wrapping", "wraps_graph"]
+__all__ = ["Wrapper", "Wrapping", "innermost", "wraps_graph"]
 
 
 class Wrapping(Hashable, Protocol):
@@ -37,13 +37,18 @@ def wraps_graph(value: Any) -> bool:
     """Whether `value` is a `Wrapper` of a method of a Node, of a partial of Nodes, or of a Node itself."""
     if not hasattr(type(value), "_graph_wrapping"):
         return False
-    inner = value.__wrapped__
-    while hasattr(type(inner), "_graph_wrapping"):
-        inner = inner.__wrapped__
+    inner = innermost(value)
     if isinstance(inner, functools.partial):
         parts = (inner.func, *inner.args, *inner.keywords.values())
         return any(map(_is_of_graph, parts))
     return _is_of_graph(inner)
+
+
+def innermost(value: Any) -> Any:
+    """What one or more `Wrapper` wrap; of anything else itself."""
+    while hasattr(type(value), "_graph_wrapping"):
+        value = value.__wrapped__
+    return value
 
 
 def _is_of_graph(value: Any) -> bool:

@@ -1,5 +1,6 @@
 """A graph that has not changed is not walked again, and a change is always seen."""
 
+import functools
 import gc
 import weakref
 
@@ -22,6 +23,11 @@ class Model(gs.Node):
         self.layers = [Layer() for _ in range(depth)]
         self.table = {"scale": gs.State(jnp.ones(2))}
         self.depth = depth
+        self.act = functools.partial(scaled, by=2.0)
+
+
+def scaled(x, **factors):
+    return x * sum(factors.values())
 
 
 def append(model):
@@ -65,6 +71,18 @@ def write_and_touch(model):
     gs.graph.touch(model.layers[0])
 
 
+def set_a_keyword(model):
+    model.act.keywords["by"] = 3.0
+
+
+def add_a_keyword(model):
+    model.act.keywords["gain"] = gs.State(jnp.ones(2))
+
+
+def drop_a_keyword(model):
+    del model.act.keywords["by"]
+
+
 CHANGES = [
     append,
     swap,
@@ -76,6 +94,9 @@ CHANGES = [
     delete_below,
     share,
     write_and_touch,
+    set_a_keyword,
+    add_a_keyword,
+    drop_a_keyword,
 ]
 
 

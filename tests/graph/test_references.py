@@ -34,7 +34,7 @@ def test_methods_partials_and_wrappers_are_looked_into():
 
     owner = Owner()
     assert names(owner.method) == {"self", "method"}
-    assert names(functools.partial(owner.method, 1, key=2)) == {"func", "args[0]", "key"}
+    assert names(functools.partial(owner.method, 1, key=2)) == {"func", "args[0]", "key", "keywords"}
     wrapped = functools.wraps(owner.method)(functools.partial(len))
     assert "__wrapped__" in names(wrapped)
 

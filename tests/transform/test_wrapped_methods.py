@@ -147,6 +147,14 @@ def test_partials_and_nodes_may_be_transformed_too():
     np.testing.assert_array_equal(other.bias(), [1.0, 1.0])
 
 
+def test_a_node_that_comes_into_the_keywords_of_a_transformed_partial_is_found():
+    node = gs.Node()
+    node.apply = gs.jit(functools.partial(dict))
+    assert list(gs.states(node)) == []
+    node.apply.__wrapped__.keywords["layer"] = gs.nn.Linear(2, 2)
+    assert len(gs.states(node)) == 2
+
+
 def test_a_counted_method_may_be_transformed():
     class Counted(Scaled):
         def __init__(self):

@@ -4,6 +4,7 @@ Setting an attribute raises at once. What changes without that, a list in place,
 function has returned, put back, and raised.
 """
 
+import functools
 from typing import Any
 
 from graphstate.errors import TraceContextError
@@ -64,12 +65,13 @@ def _empty(flat: Flat, before: dict[int, frozenset[str]]) -> tuple[Any, str] | N
 def _restore(flat: Flat) -> tuple[str | int, ...] | None:
     """Puts back containers of a graph and what subclasses of State keep; the path of the first that had changed."""
     first: tuple[str | int, ...] | None = None
-    for container, elements, keys in flat.containers:
+    for container, elements, keys, place in flat.containers:
+        held = container.keywords if isinstance(container, functools.partial) else container
         if type(container) is list and not _is_same(container, elements):
             container[:] = elements
-        elif type(container) is dict and not (list(container) == keys and _is_same(list(container.values()), elements)):
-            container.clear()
-            container.update(zip(keys, elements, strict=True))
+        elif type(held) is dict and not (list(held) == keys and _is_same(list(held.values()), elements)):
+            held.clear()
+            held.update(zip(keys, elements, strict=True))
         elif isinstance(container, State):
             wanted = dict(zip(keys, elements, strict=True))
             changed = {name for name, item in state_extras(container).items() if wanted.get(name) is not item}
@@ -77,7 +79,6 @@ def _restore(flat: Flat) -> tuple[str | int, ...] | None:
         else:
             continue
         if first is None:
-            place = next(place for place, item in enumerate(flat.objects) if item is container)
             first = (*flat.graphdef.path(place), *(sorted(changed)[:1] if isinstance(container, State) else ()))
     return first
 

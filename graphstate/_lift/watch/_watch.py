@@ -173,6 +173,8 @@ class Watch:
         met: set[str] = set()
         for reference, seen in self._seen:
             value = reference.get()
+            if reference.key == "keywords" and isinstance(reference.holder, functools.partial):
+                continue  # each of them is a reference of its own
             if reference.key in ("__code__", "__wrapped__") or isinstance(value, type | types.FunctionType):
                 continue
             kind = "array" if isinstance(value, jax.Array) else type(value).__name__

@@ -55,6 +55,10 @@ def second_helper(x):
     return (lambda: GLOBAL_NUMBER * x)()
 
 
+def scaled_by(x, *, factor):
+    return factor * x
+
+
 def uses_global_leaf(factor, x):
     return factor * GLOBAL_LEAF(x)
 
@@ -169,8 +173,8 @@ def a_wrapped_function():
 
 
 def a_partial():
-    def f(x, *, factor, leaf):
-        return factor * leaf(x)
+    def f(x, *, factor, leaf, gain=1.0):
+        return gain * factor * leaf(x)
 
     first, second = Leaf(2.0), Leaf(7.0)
     partial = functools.partial(f, factor=3.0, leaf=first)
@@ -179,6 +183,33 @@ def a_partial():
     yield partial, 8.0
     partial.keywords["leaf"] = second
     yield partial, 28.0
+    partial.keywords["gain"] = 2.0
+    yield partial, 56.0
+    del partial.keywords["gain"]
+    yield partial, 28.0
+
+
+def a_partial_that_a_node_holds():
+    class Model(gs.Node):
+        def __init__(self):
+            self.act = functools.partial(scaled, factor=3.0)
+
+        def __call__(self, x):
+            return self.act(x)
+
+    def scaled(x, *, factor=2.0, leaf=None):
+        return factor * x if leaf is None else factor * leaf(x)
+
+    model = Model()
+    yield model, 3.0
+    model.act.keywords["factor"] = 4.0
+    yield model, 4.0
+    model.act.keywords["leaf"] = Leaf(5.0)
+    yield model, 20.0
+    model.act.keywords["leaf"].weight.value = jnp.float32(7.0)
+    yield model, 28.0
+    del model.act.keywords["factor"]
+    yield model, 14.0
 
 
 def a_partial_of_a_global_function():
@@ -624,6 +655,7 @@ ROWS = [
     a_wrapped_function,
     a_partial,
     a_partial_of_a_global_function,
+    a_partial_that_a_node_holds,
     a_dict,
     a_list,
     other_containers_that_change_in_place,
@@ -921,6 +953,35 @@ def test_a_container_of_a_node_that_only_a_method_names_is_guarded_too():
     with pytest.raises(TraceContextError, match="was changed in place"):
         gs.jit(lambda model, x: model(x))(Model(), 1.0)
     assert GLOBAL_LEAF.log == []
+
+
+@pytest.mark.parametrize("wrapped", [lambda partial: partial, gs.jit])
+def test_keywords_of_a_partial_that_a_node_holds_are_guarded_too(wrapped):
+    keywords = {"factor": 2.0}
+    model = Leaf()
+    model.act = wrapped(functools.partial(scaled_by, **keywords))
+    partial = getattr(model.act, "__wrapped__", model.act)
+
+    def change(x):
+        partial.keywords["factor"] = x
+        return model(x)
+
+    with pytest.raises(TraceContextError, match=r"`model.act`, part of a Node .* was changed in place"):
+        gs.jit(change)(1.0)
+    assert partial.keywords == keywords
+
+
+def test_keywords_of_a_partial_in_an_argument_may_be_changed_inside():
+    model = Leaf()
+    model.act = functools.partial(scaled_by, factor=2.0)
+
+    @gs.jit
+    def change(model, x):
+        model.act.keywords["factor"] += 1.0
+        return model.act(x)
+
+    assert [change(model, 1.0).item() for _ in range(2)] == [3.0, 4.0]
+    assert model.act.keywords == {"factor": 4.0}
 
 
 @pytest.mark.parametrize("transform", ["jit", "vmap", "grad"])
