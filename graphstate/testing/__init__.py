@@ -11,9 +11,28 @@ from graphstate.errors import PropertyError
 
 _LAZY = {
     "BatchCase": "_case",
+    "RoundingWarning": "_tolerance",
+    "Tol": "_tolerance",
+    "check_batch_of_one": "checks._mapping",
+    "check_batch_size_independence": "checks._mapping",
+    "check_empty_batch": "checks._mapping",
+    "check_nested_vmap": "checks._mapping",
+    "check_permutation": "checks._mapping",
+    "check_vmap": "checks._mapping",
 }
 
-__all__ = ["BatchCase", "PropertyError"]
+__all__ = [
+    "BatchCase",
+    "PropertyError",
+    "RoundingWarning",
+    "Tol",
+    "check_batch_of_one",
+    "check_batch_size_independence",
+    "check_empty_batch",
+    "check_nested_vmap",
+    "check_permutation",
+    "check_vmap",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,146 @@
+"""From findings to a verdict: rounding is a warning, what differs from itself is told apart, all else fails."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+
+from graphstate._trace import user_stacklevel
+from graphstate.errors import PropertyError
+
+from ._findings import Finding, plain
+from ._outcome import Outcome
+from ._pasting import code_of
+from ._point import Point, Run
+from ._tolerance import RoundingWarning
+
+__all__ = ["Comparison", "fail", "judge"]
+
+Comparison: TypeAlias = Callable[[Point], list[Finding]]
+
+_FALL = 1e4
+"""A difference that falls by so much in double precision is rounding."""
+
+_LINES, _CHARACTERS = 60, 6000
+_SHOWN = 4
+
+
+def judge(point: Point, compare: Comparison) -> None:
+    """Compares, and raises if something is found that is no rounding.
+
+    Raises:
+        PropertyError: something is.
+    """
+    findings = compare(point)
+    if not findings:
+        return
+    unsteady = next((run for run in point.runs if _is_unsteady(run)), None)
+    if unsteady is not None:
+        raise _error(
+            point,
+            [*findings],
+            f"two identical runs of {unsteady.label} differ: an operation gives something else each time (a callback, "
+            "numpy's random numbers, a reduction in no fixed order), so that nothing can be said of batching",
+        )
+    wide = _in_doubles(point, compare, findings)
+    if wide is None:
+        raise _error(point, findings, "")
+    narrow, doubled = wide
+    if all(doubled[where] * _FALL <= error for where, error in narrow.items()):
+        worst = max(narrow, key=lambda where: narrow[where])
+        warnings.warn(
+            f"{point.check}: {point.name} differs by {narrow[worst]:.2g} of the largest element at {worst}, and by "
+            f"{doubled[worst]:.2g} in double precision: that is rounding in an ill-conditioned computation, and no "
+            f"mistake in batching. Compute in another order, or give a larger `tol=Tol(k=...)` than {point.tol.k:g}.",
+            RoundingWarning,
+            stacklevel=user_stacklevel(),
+        )
+        return
+    worst = max(narrow, key=lambda where: doubled[where])
+    raise _error(
+        point, findings, f"in double precision the difference is {doubled[worst]:.2g} of the largest: no rounding"
+    )
+
+
+def fail(point: Point, finding: Finding) -> None:
+    """Raises for one finding that no further run can change.
+
+    Raises:
+        PropertyError: always.
+    """
+    raise _error(point, [finding], "")
+
+
+def _is_unsteady(run: Run) -> bool:
+    return bool(_bits(run.outcome) != _bits(run.again()))
+
+
+def _bits(outcome: Outcome) -> Any:
+    if outcome.error is not None:
+        return type(outcome.error)
+    return [(leaf.name, plain(leaf.value).tobytes()) for leaf in outcome.leaves]
+
+
+def _in_doubles(
+    point: Point, compare: Comparison, findings: list[Finding]
+) -> tuple[dict[str, float], dict[str, float]] | None:
+    """The differences as they are and in double precision, if all are a matter of size and that can be had."""
+    narrow = {finding.where: finding.error for finding in findings if finding.error is not None}
+    eps = np.finfo(np.float64).eps
+    if len(narrow) < len(findings) or any(finding.eps <= eps for finding in findings):
+        return None
+    try:
+        with jax.enable_x64(True):
+            found = compare(point.widened())
+    except Exception:  # it cannot be run in doubles: nothing speaks for rounding
+        return None
+    doubled = {finding.where: finding.error for finding in found}
+    if any(error is None for error in doubled.values()):
+        return None
+    return narrow, {where: doubled.get(where) or 0.0 for where in narrow}
+
+
+def _error(point: Point, findings: list[Finding], remark: str) -> PropertyError:
+    head = f"{point.check}: `{point.name}`: {point.claim}"
+    lines = [head]
+    for finding in findings[:_SHOWN]:
+        lines += _entry(finding.where, finding.text)
+        if finding.pattern:
+            lines += _entry("  looks like", finding.pattern)
+    if len(findings) > _SHOWN:
+        lines.append(f"  and {len(findings) - _SHOWN} more differences (`error.differences`)")
+    if remark:
+        lines += _entry("note", remark)
+    lines += _entry("case", _pasted(point, sum(map(len, lines))))
+    text = "\n".join(line[:_CHARACTERS] for line in lines[:_LINES])
+    return PropertyError(
+        text[:_CHARACTERS],
+        check=point.check,
+        case=point.case,
+        differences=[f"{finding.where}: {finding.text}" for finding in findings],
+    )
+
+
+def _entry(label: str, text: str) -> list[str]:
+    first, *rest = text.splitlines() or [""]
+    return [f"  {label}: {_clipped(first)}", *(f"      {_clipped(line)}" for line in rest[:9])]
+
+
+def _clipped(line: str) -> str:
+    return line if len(line) <= 400 else f"{line[:396]} ..."
+
+
+def _pasted(point: Point, used: int) -> str:
+    code = code_of_case(point)
+    room = _CHARACTERS - used - 200
+    if len(code) <= room:
+        return code
+    shapes = jax.tree.map(lambda leaf: f"{np.shape(leaf)}", (point.case.args, point.case.kwargs))
+    return f"too long to show: `error.case` has it; shapes {str(shapes)[:300]}"
+
+
+def code_of_case(point: Point) -> str:
+    """The case as code to paste."""
+    return code_of(point.case)
