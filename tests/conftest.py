@@ -27,6 +27,9 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("graphstate")
 
 
+collect_ignore = ["nn/references/make.py"]  # a script that needs PyTorch
+
+
 @pytest.fixture(scope="module", autouse=True)
 def short_search() -> None:
     """The search for leaked tracers looks at all objects that the collector knows: none is of those from before."""

@@ -35,15 +35,26 @@ from jax.nn import (
     tanh,
 )
 
+from ._activation import PReLU
 from ._dropout import Dropout
+from ._embedding import Embedding
 from ._errors import DtypeError, RangeError, ShapeError
+from ._identity import Identity
 from ._linear import Linear
+from ._normalization import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from ._sequential import Sequential
 
 __all__ = [
     "Dropout",
     "DtypeError",
+    "Embedding",
+    "GroupNorm",
+    "Identity",
+    "InstanceNorm",
+    "LayerNorm",
     "Linear",
+    "PReLU",
+    "RMSNorm",
     "RangeError",
     "Sequential",
     "ShapeError",

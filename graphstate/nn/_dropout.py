@@ -1,16 +1,15 @@
 """`Dropout`: zeroes activations at random while fitting."""
 
-import numbers
-
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from graphstate import environ
 from graphstate.graph import Node
 from graphstate.random import DEFAULT, RandomState
 
-from ._errors import DtypeError, RangeError, describe
+from ._errors import DtypeError, describe
+from ._mode import is_fitting
+from ._sizes import as_rate
 
 __all__ = ["Dropout"]
 
@@ -48,12 +47,7 @@ class Dropout(Node):
     rng: RandomState | None
 
     def __init__(self, rate: float, *, fit: bool | None = None, rng: RandomState | None = None) -> None:
-        if not isinstance(rate, numbers.Real) or not 0 <= rate <= 1:
-            raise RangeError(
-                f"Dropout needs a `rate` from 0 to 1, the probability of dropping an activation, but got {rate!r}. "
-                "Where the probability of keeping is meant, give 1 minus it."
-            )
-        self.rate = float(rate)
+        self.rate = as_rate("Dropout", "rate", rate, "the probability of dropping an activation (not of keeping it)")
         self.fit = fit
         self.rng = rng
 
@@ -76,15 +70,10 @@ class Dropout(Node):
                 f"Dropout scales what it keeps, so it takes floats, but got {describe(x)}. "
                 "Convert first: `x.astype(float)`."
             )
-        if self.rate == 0 or not self._is_active(fit):
+        if self.rate == 0 or not is_fitting(fit, self.fit):
             return x
         if self.rate == 1:
             return jnp.zeros_like(x)
         rng = DEFAULT if self.rng is None else self.rng
         kept = rng.bernoulli(1 - self.rate, size=x.shape)
         return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))
-
-    def _is_active(self, fit: bool | None) -> bool:
-        if fit is None:
-            fit = self.fit
-        return bool(environ.get("fit") if fit is None else fit)

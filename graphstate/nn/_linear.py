@@ -1,23 +1,19 @@
 """`Linear`: an affine map of the last axis."""
 
-import operator
-from collections.abc import Callable
-from typing import Any
-
 import jax.numpy as jnp
 from jax import Array
 from jax.nn import initializers
 from jax.typing import ArrayLike, DTypeLike
 
 from graphstate.graph import Node, ParamState
-from graphstate.random import DEFAULT, RandomState
+from graphstate.random import RandomState
 
-from ._errors import RangeError, ShapeError, describe
+from ._errors import ShapeError, check_parameter, wrong_shape
+from ._parameters import Initializer, as_dtype, parameter
 from ._promotion import add_to_last, promote
+from ._sizes import as_size
 
 __all__ = ["Linear"]
-
-Initializer = Callable[..., Array]
 
 
 class Linear(Node):
@@ -62,13 +58,12 @@ class Linear(Node):
         param_dtype: DTypeLike = jnp.float32,
         rng: RandomState | None = None,
     ) -> None:
-        self.in_features = _size("in_features", in_features)
-        self.out_features = _size("out_features", out_features)
-        self.dtype = None if dtype is None else jnp.dtype(dtype)
-        draw = DEFAULT if rng is None else rng
+        self.in_features = as_size("Linear", "in_features", in_features)
+        self.out_features = as_size("Linear", "out_features", out_features)
+        self.dtype = as_dtype(dtype)
         shape = (self.in_features, self.out_features)
-        self.weight = ParamState(weight_init(draw.split_key(), shape, param_dtype))
-        self.bias = ParamState(bias_init(draw.split_key(), shape[1:], param_dtype)) if use_bias else None
+        self.weight = parameter(weight_init, shape, param_dtype, rng)
+        self.bias = parameter(bias_init, shape[1:], param_dtype, rng) if use_bias else None
 
     def __call__(self, x: ArrayLike) -> Array:
         """The mapped input.
@@ -93,25 +88,8 @@ class Linear(Node):
         return add_to_last(x @ weight, bias)
 
     def _shape_error(self, x: Array, weight: Array) -> ShapeError:
-        sizes = (self.in_features, self.out_features)
-        if weight.shape != sizes:
-            return ShapeError(
-                f"Linear needs a weight of shape {sizes}, but it is {describe(weight)}. "
-                "Call a stack of layers inside of `graphstate.vmap`, or take one member with `graphstate.take`."
-            )
-        return ShapeError(
-            f"Linear{sizes} takes activations of shape (..., {self.in_features}), but got {describe(x)}. "
-            "Move the features to the last axis, or give their number as `in_features`."
+        check_parameter(self, "weight", weight, (self.in_features, self.out_features))
+        needed = f"activations of shape (..., {self.in_features})"
+        return wrong_shape(
+            self, needed, x, "Move the features to the last axis, or give their number as `in_features`."
         )
-
-
-def _size(name: str, value: Any) -> int:
-    try:
-        size = operator.index(value)
-    except TypeError:
-        size = 0
-    if size < 1 or isinstance(value, bool):
-        raise RangeError(
-            f"Linear needs a positive whole number as `{name}`, but got {value!r}. Sizes come first: `Linear(3, 2)`."
-        )
-    return size

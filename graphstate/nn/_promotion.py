@@ -9,7 +9,7 @@ from jax import Array
 
 from ._errors import DtypeError, describe
 
-__all__ = ["add_to_last", "promote"]
+__all__ = ["add_to_last", "along_last", "check_floats", "promote"]
 
 _COMPUTED_IN: Final = frozenset(map(jnp.dtype, (jnp.float32, jnp.bfloat16, jnp.float16, jnp.float64)))
 """The dtypes of arrays that are let through at a glance where all agree: eager calls consist of little else."""
@@ -55,3 +55,18 @@ def add_to_last(x: Array, vector: Array) -> Array:
     if x.ndim > 1 and jax.config.jax_numpy_rank_promotion != "allow":  # type: ignore[attr-defined]
         vector = jnp.broadcast_to(vector, x.shape)
     return x + vector
+
+
+def check_floats(layer: str, x: Array) -> None:
+    """Refuses an input without fractions, which this layer would change the meaning of.
+
+    Raises:
+        DtypeError: `x` holds no floats.
+    """
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        raise DtypeError(f"{layer} takes floats, but got {describe(x)}. Convert first: `x.astype(float)`.")
+
+
+def along_last(array: Array, rank: int) -> Array:
+    """`array` with as many leading axes of size one as give it the rank that strict promotion asks for."""
+    return array.reshape((1,) * (rank - array.ndim) + array.shape) if array.ndim < rank else array

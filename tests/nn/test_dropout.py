@@ -98,7 +98,8 @@ def test_every_draw_differs_from_the_one_before() -> None:
 @pytest.mark.parametrize("rate", [-0.1, 1.1, math.nan, math.inf, "0.5", None, 1j])
 def test_a_rate_outside_of_zero_and_one_is_an_error(rate: object) -> None:
     with pytest.raises(
-        nn.RangeError, match=r"Dropout needs a `rate` from 0 to 1, the probability of dropping .* but got .*keeping"
+        nn.RangeError,
+        match=r"Dropout needs a `rate` from 0 to 1, the probability of dropping .*not of keeping.* but got ",
     ):
         nn.Dropout(rate)
 

@@ -1,0 +1,72 @@
+"""The table of layers that `test_laws.py` holds to the laws: a new layer is a new row."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from graphstate import nn
+from graphstate.random import RandomState
+
+__all__ = ["ROWS", "Row"]
+
+
+class Row(NamedTuple):
+    """A layer and what one example of its input is.
+
+    Attributes:
+        make: takes options (`rng` and `param_dtype`) and gives the layer.
+        shape: of one example.
+        batches: whether leading axes are batch axes.
+        kwargs: further arguments of the call.
+        integers: whether the input is of whole numbers, below 4.
+        options: the options that the layer takes.
+    """
+
+    make: Callable[..., Any]
+    shape: tuple[int, ...]
+    batches: bool = True
+    kwargs: Mapping[str, Any] = {}
+    integers: bool = False
+    options: tuple[str, ...] = ("rng", "param_dtype")
+
+    def layer(self, seed: Any = 0, param_dtype: DTypeLike = jnp.float32) -> Any:
+        """The layer of a seed."""
+        given = {"rng": RandomState(seed), "param_dtype": param_dtype}
+        return self.make(**{name: given[name] for name in self.options})
+
+    def input(self, *leading: int) -> Array:
+        """A random input with leading axes."""
+        shape = (*leading, *self.shape)
+        key = jax.random.key(1)
+        return jax.random.randint(key, shape, 0, 4) if self.integers else jax.random.normal(key, shape)
+
+    def call(self, layer: Any, x: Array) -> Any:
+        """What the layer makes of an input."""
+        return layer(x, **self.kwargs)
+
+
+class Attend(nn.Embedding):
+    """An `Embedding`, called in the other direction."""
+
+    def __call__(self, x: Array) -> Array:
+        return self.attend(x)
+
+
+ROWS: dict[str, Row] = {
+    "Identity": Row(nn.Identity, (3,), options=()),
+    "PReLU": Row(lambda **o: nn.PReLU(3, **o), (3,)),
+    "PReLU, one slope": Row(nn.PReLU, (3,)),
+    "Linear": Row(lambda **o: nn.Linear(3, 2, **o), (3,)),
+    "Embedding": Row(lambda **o: nn.Embedding(4, 3, **o), (2,), integers=True),
+    "Embedding.attend": Row(lambda **o: Attend(4, 3, **o), (3,)),
+    "LayerNorm": Row(lambda **o: nn.LayerNorm((2, 3), **o), (2, 3)),
+    "RMSNorm": Row(lambda **o: nn.RMSNorm(3, **o), (3,)),
+    "GroupNorm": Row(lambda **o: nn.GroupNorm(4, 2, spatial_dims=1, **o), (3, 4)),
+    "InstanceNorm": Row(lambda **o: nn.InstanceNorm(2, spatial_dims=2, **o), (3, 2, 2)),
+    "Dropout": Row(lambda **o: nn.Dropout(0.5, **o), (3,), options=("rng",)),
+    "Sequential": Row(lambda **o: nn.Sequential(nn.Linear(3, 4, **o), nn.gelu, nn.Linear(4, 2, **o)), (3,)),
+}
