@@ -37,7 +37,7 @@ def test_its_python_runs_in_order_and_prints_what_it_says() -> None:
 def test_its_first_two_sh_blocks_are_the_set_up() -> None:
     example, test = blocks("sh")
     assert example.splitlines() == ['pip install ".[examples]"', "python examples/ensemble_digits.py"]
-    assert test.splitlines() == ['pip install ".[test]"', "python -m pytest"]
+    assert test.splitlines() == ['pip install ".[test]"', "python -m pytest -n 2 --dist loadfile"]
 
 
 @pytest.mark.parametrize("number", [1, 2])
