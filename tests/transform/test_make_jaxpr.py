@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxpr_as_fun
 
 import graphstate as gs
 from graphstate.errors import StateTypeError
@@ -44,7 +45,7 @@ def test_outputs_are_the_result_then_what_was_written():
 
     jaxpr = gs.make_jaxpr(function)(pair)
     assert [aval.shape for aval in jaxpr.out_avals] == [(7,), (3,), (5,)]
-    outputs = jax.extend.core.jaxpr_as_fun(jaxpr)(jnp.ones(2), jnp.ones(3), jnp.ones(5))
+    outputs = jaxpr_as_fun(jaxpr)(jnp.ones(2), jnp.ones(3), jnp.ones(5))
     np.testing.assert_array_equal(outputs[1], 2 * np.ones(3))
     np.testing.assert_array_equal(outputs[2], 2 * np.ones(5))
 
