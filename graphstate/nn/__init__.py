@@ -36,23 +36,63 @@ from jax.nn import (
 )
 
 from ._activation import PReLU
+from ._batch_norm import BatchNorm
+from ._bilinear import Bilinear
+from ._convolution import Conv1d, Conv2d, Conv3d
 from ._dropout import Dropout
+from ._einsum import Einsum
 from ._embedding import Embedding
 from ._errors import DtypeError, RangeError, ShapeError
 from ._identity import Identity
 from ._linear import Linear
 from ._normalization import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from ._pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
 from ._sequential import Sequential
+from ._transposed_convolution import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 
 __all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "BatchNorm",
+    "Bilinear",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "Dropout",
     "DtypeError",
+    "Einsum",
     "Embedding",
     "GroupNorm",
     "Identity",
     "InstanceNorm",
     "LayerNorm",
     "Linear",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
     "PReLU",
     "RMSNorm",
     "RangeError",

@@ -42,7 +42,7 @@ def name_of(layer: Any) -> str:
             found = name_in_frames(value)
             path = None if found is None else found.removesuffix(f"/{name}")
     kind = layer.__class__.__name__
-    return kind if path is None else f"{kind} ({path})"
+    return kind if path in (None, kind) else f"{kind} ({path})"
 
 
 def wrong_shape(layer: Any, needed: str, x: Array, way_out: str) -> ShapeError:

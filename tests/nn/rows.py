@@ -56,6 +56,13 @@ class Attend(nn.Embedding):
         return self.attend(x)
 
 
+class Square(nn.Bilinear):
+    """A `Bilinear` of an input and itself."""
+
+    def __call__(self, x: Array) -> Array:
+        return super().__call__(x, x)
+
+
 ROWS: dict[str, Row] = {
     "Identity": Row(nn.Identity, (3,), options=()),
     "PReLU": Row(lambda **o: nn.PReLU(3, **o), (3,)),
@@ -67,6 +74,27 @@ ROWS: dict[str, Row] = {
     "RMSNorm": Row(lambda **o: nn.RMSNorm(3, **o), (3,)),
     "GroupNorm": Row(lambda **o: nn.GroupNorm(4, 2, spatial_dims=1, **o), (3, 4)),
     "InstanceNorm": Row(lambda **o: nn.InstanceNorm(2, spatial_dims=2, **o), (3, 2, 2)),
+    "BatchNorm": Row(lambda **o: nn.BatchNorm(3, **o), (3,)),
+    "Bilinear": Row(lambda **o: Square(3, 3, 2, **o), (3,)),
+    "Einsum": Row(lambda **o: nn.Einsum("...d,dhk->...hk", (3, 2, 2), bias_shape=(2,), **o), (3,)),
+    "Conv1d": Row(lambda **o: nn.Conv1d(2, 3, 3, padding="SAME", **o), (4, 2)),
+    "Conv2d": Row(lambda **o: nn.Conv2d(2, 2, 2, groups=2, padding_mode="circular", padding=1, **o), (3, 3, 2)),
+    "Conv3d": Row(lambda **o: nn.Conv3d(1, 2, 2, **o), (2, 3, 2, 1)),
+    "ConvTranspose1d": Row(lambda **o: nn.ConvTranspose1d(2, 3, 3, stride=2, padding="SAME", **o), (3, 2)),
+    "ConvTranspose2d": Row(lambda **o: nn.ConvTranspose2d(2, 2, 2, **o), (2, 3, 2)),
+    "ConvTranspose3d": Row(lambda **o: nn.ConvTranspose3d(1, 1, 2, **o), (2, 2, 2, 1)),
+    "MaxPool1d": Row(lambda: nn.MaxPool1d(2), (4, 2), options=()),
+    "MaxPool2d": Row(lambda: nn.MaxPool2d(2, stride=1, padding="SAME"), (3, 3, 2), options=()),
+    "MaxPool3d": Row(lambda: nn.MaxPool3d(2), (2, 2, 2, 1), options=()),
+    "AvgPool1d": Row(lambda: nn.AvgPool1d(2), (4, 2), options=()),
+    "AvgPool2d": Row(lambda: nn.AvgPool2d(2), (2, 4, 2), options=()),
+    "AvgPool3d": Row(lambda: nn.AvgPool3d(2), (2, 2, 2, 1), options=()),
+    "AdaptiveMaxPool1d": Row(lambda: nn.AdaptiveMaxPool1d(2), (3, 2), options=()),
+    "AdaptiveMaxPool2d": Row(lambda: nn.AdaptiveMaxPool2d(1), (3, 2, 2), options=()),
+    "AdaptiveMaxPool3d": Row(lambda: nn.AdaptiveMaxPool3d(1), (2, 2, 2, 1), options=()),
+    "AdaptiveAvgPool1d": Row(lambda: nn.AdaptiveAvgPool1d(2), (3, 2), options=()),
+    "AdaptiveAvgPool2d": Row(lambda: nn.AdaptiveAvgPool2d(1), (3, 2, 2), options=()),
+    "AdaptiveAvgPool3d": Row(lambda: nn.AdaptiveAvgPool3d(1), (2, 2, 2, 1), options=()),
     "Dropout": Row(lambda **o: nn.Dropout(0.5, **o), (3,), options=("rng",)),
     "Sequential": Row(lambda **o: nn.Sequential(nn.Linear(3, 4, **o), nn.gelu, nn.Linear(4, 2, **o)), (3,)),
 }

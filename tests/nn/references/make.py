@@ -84,6 +84,123 @@ def _(x: Tensor, p: Parameters) -> Tensor:
     return last(F.instance_norm(first(x), weight=p["weight"], bias=p["bias"], eps=1e-5))
 
 
+@case("BatchNorm", (4, 2, 3), weight=(3,), bias=(3,))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    return last(F.batch_norm(first(x), None, None, p["weight"], p["bias"], training=True, eps=1e-5))
+
+
+# Products
+
+
+@case("Bilinear", (2, 3 + 4), weight=(3, 4, 2), bias=(2,))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    return F.bilinear(x[..., :3], x[..., 3:], p["weight"].movedim(-1, 0), p["bias"])
+
+
+@case("Einsum", (2, 3, 4), weight=(4, 2, 3), bias=(2, 3))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    return torch.einsum("btd,dhk->bthk", x, p["weight"]) + p["bias"]
+
+
+# Convolutions
+
+
+def kernel(weight: Tensor) -> Tensor:
+    """(*places, in / groups, out) to (out, in / groups, *places)."""
+    return weight.movedim(-1, 0).movedim(-1, 1)
+
+
+def transposed_kernel(weight: Tensor, groups: int = 1) -> Tensor:
+    """(*places, in / groups, out) to (in, out / groups, *places)."""
+    return torch.cat([part.movedim(-2, 0).movedim(-1, 1) for part in weight.chunk(groups, -1)])
+
+
+@case("Conv1d", (2, 6, 3), weight=(3, 3, 2), bias=(2,))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    return last(F.conv1d(first(x), kernel(p["weight"]), p["bias"], padding="same"))
+
+
+@case("Conv2d", (2, 5, 6, 4), weight=(3, 2, 2, 4), bias=(4,))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    weight = kernel(p["weight"])
+    return last(F.conv2d(first(x), weight, p["bias"], stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2))
+
+
+@case("Conv3d", (1, 3, 4, 3, 2), weight=(2, 2, 2, 2, 2), bias=(2,))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    return last(F.conv3d(first(x), kernel(p["weight"]), p["bias"], stride=2, padding=1))
+
+
+@case("Conv2d, reflect", (1, 4, 5, 2), weight=(3, 3, 2, 2), bias=(2,))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    return last(F.conv2d(F.pad(first(x), (2, 2, 1, 1), "reflect"), kernel(p["weight"]), p["bias"]))
+
+
+@case("Conv2d, replicate", (1, 4, 5, 2), weight=(3, 3, 2, 2), bias=(2,))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    return last(F.conv2d(F.pad(first(x), (2, 2, 1, 1), "replicate"), kernel(p["weight"]), p["bias"]))
+
+
+@case("Conv2d, circular", (1, 4, 5, 2), weight=(3, 3, 2, 2), bias=(2,))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    return last(F.conv2d(F.pad(first(x), (2, 2, 1, 1), "circular"), kernel(p["weight"]), p["bias"]))
+
+
+@case("ConvTranspose1d", (2, 4, 4), weight=(3, 2, 6), bias=(6,))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    weight = transposed_kernel(p["weight"], 2)
+    options = {"stride": 3, "padding": 1, "output_padding": 2, "groups": 2, "dilation": 2}
+    return last(F.conv_transpose1d(first(x), weight, p["bias"], **options))
+
+
+@case("ConvTranspose2d", (2, 3, 2, 3), weight=(3, 2, 3, 2), bias=(2,))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    return last(F.conv_transpose2d(first(x), transposed_kernel(p["weight"]), p["bias"], stride=(2, 1), padding=(1, 0)))
+
+
+@case("ConvTranspose3d", (1, 2, 2, 2, 2), weight=(2, 2, 2, 2, 2), bias=(2,))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    return last(F.conv_transpose3d(first(x), transposed_kernel(p["weight"]), p["bias"], stride=2))
+
+
+# Pools
+
+
+@case("MaxPool1d", (2, 7, 2))
+def _(x: Tensor, _: Parameters) -> Tensor:
+    return last(F.max_pool1d(first(x), 3, stride=2, padding=1))
+
+
+@case("MaxPool2d", (2, 4, 5, 2))
+def _(x: Tensor, _: Parameters) -> Tensor:
+    return last(F.max_pool2d(first(x), (2, 3), stride=(2, 1)))
+
+
+@case("AvgPool2d", (2, 4, 5, 2))
+def _(x: Tensor, _: Parameters) -> Tensor:
+    return last(F.avg_pool2d(first(x), 2, stride=1, padding=1))
+
+
+@case("AvgPool3d", (1, 4, 2, 4, 2))
+def _(x: Tensor, _: Parameters) -> Tensor:
+    return last(F.avg_pool3d(first(x), 2))
+
+
+@case("AdaptiveMaxPool1d", (2, 7, 2))
+def _(x: Tensor, _: Parameters) -> Tensor:
+    return last(F.adaptive_max_pool1d(first(x), 3))
+
+
+@case("AdaptiveAvgPool2d", (2, 5, 7, 2))
+def _(x: Tensor, _: Parameters) -> Tensor:
+    return last(F.adaptive_avg_pool2d(first(x), (2, 3)))
+
+
+@case("AdaptiveAvgPool3d", (1, 3, 4, 2, 2))
+def _(x: Tensor, _: Parameters) -> Tensor:
+    return last(F.adaptive_avg_pool3d(first(x), 2))
+
+
 # Making the file
 
 

@@ -1,0 +1,285 @@
+"""Pooling: the largest or the mean value of each window of places. Channels come last, and each is pooled by itself.
+
+Window and stride are given, or, for the adaptive pools, the number of outputs.
+"""
+
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from graphstate.graph import Node
+
+from ._errors import name_of
+from ._padding import Padding, as_padding, pairs_of
+from ._promotion import check_floats
+from ._sizes import as_sizes
+from ._spatial import check_spatial
+
+__all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+]
+
+
+class _Pool(Node):
+    """A pool over `spatial_dims` axes, with a window."""
+
+    spatial_dims: ClassVar[int]
+
+    def __init__(
+        self,
+        window: int | tuple[int, ...],
+        *,
+        stride: int | tuple[int, ...] | None = None,
+        padding: Padding = 0,
+    ) -> None:
+        kind, dims = type(self).__name__, self.spatial_dims
+        self.window = as_sizes(kind, "window", window, dims)
+        self.stride = self.window if stride is None else as_sizes(kind, "stride", stride, dims)
+        self.padding = as_padding(kind, padding, dims)
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """The pooled input.
+
+        Args:
+            x: [..., *places, channels].
+
+        Returns:
+            [..., *places, channels], with `(places + padding - window) // stride + 1` places in each axis.
+
+        Raises:
+            ShapeError: `x` has too few axes, or the window is larger than the padded input.
+            DtypeError: a mean is asked of what holds no floats.
+        """
+        x = jnp.asarray(x)
+        check_spatial(self, x, self.spatial_dims, None, self._least())
+        leading = (1,) * (x.ndim - 1 - self.spatial_dims)
+        pairs = pairs_of(self.padding, x.shape[len(leading) : -1], self.window, self.stride)
+        return self._pooled(
+            x, (*leading, *self.window, 1), (*leading, *self.stride, 1), [(0, 0)] * len(leading) + pairs + [(0, 0)]
+        )
+
+    def _pooled(
+        self, x: Array, window: tuple[int, ...], stride: tuple[int, ...], padding: list[tuple[int, int]]
+    ) -> Array:
+        raise AssertionError(type(self))
+
+    def _least(self) -> tuple[int, ...]:
+        if self.padding == "SAME":
+            return (1,) * self.spatial_dims
+        pairs = pairs_of(self.padding, self.window, self.window, self.stride)
+        return tuple(max(window - sum(pair), 1) for window, pair in zip(self.window, pairs, strict=True))
+
+
+class _MaxPool(_Pool):
+    def _pooled(
+        self, x: Array, window: tuple[int, ...], stride: tuple[int, ...], padding: list[tuple[int, int]]
+    ) -> Array:
+        floats = jnp.issubdtype(x.dtype, jnp.inexact)
+        least = -jnp.inf if floats else np.iinfo(x.dtype).min
+        pooled: Array = jax.lax.reduce_window(x, x.dtype.type(least), jax.lax.max, window, stride, padding)
+        return pooled
+
+
+class _AvgPool(_Pool):
+    def _pooled(
+        self, x: Array, window: tuple[int, ...], stride: tuple[int, ...], padding: list[tuple[int, int]]
+    ) -> Array:
+        check_floats(name_of(self), x)
+        total: Array = jax.lax.reduce_window(x, x.dtype.type(0), jax.lax.add, window, stride, padding)
+        return total / math.prod(window)
+
+
+class MaxPool1d(_MaxPool):
+    """The largest value of each window of one axis: of sequences, [..., width, channels].
+
+    Args:
+        window: size of the window.
+        stride: places from one window to the next; None for windows side by side.
+        padding: "SAME", "VALID", the places on either side, or a pair of numbers; nothing there is ever the largest.
+
+    Raises:
+        RangeError: a size is not a positive whole number, or `padding` is none.
+
+    Example:
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> gs.nn.MaxPool1d(2)(jnp.array([[1.0], [3.0], [2.0], [0.0]])).ravel().tolist()
+        [3.0, 2.0]
+    """
+
+    spatial_dims = 1
+
+
+class MaxPool2d(_MaxPool):
+    """The largest value of each window of images, [..., height, width, channels]; as `MaxPool1d`."""
+
+    spatial_dims = 2
+
+
+class MaxPool3d(_MaxPool):
+    """The largest value of each window of volumes, [..., depth, height, width, channels]; as `MaxPool1d`."""
+
+    spatial_dims = 3
+
+
+class AvgPool1d(_AvgPool):
+    """The mean of each window of one axis: of sequences, float[..., width, channels].
+
+    Args:
+        window: size of the window.
+        stride: places from one window to the next; None for windows side by side.
+        padding: "SAME", "VALID", the places on either side, or a pair of numbers; they count as zeros.
+
+    Raises:
+        RangeError: a size is not a positive whole number, or `padding` is none.
+
+    Example:
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> gs.nn.AvgPool1d(2, stride=1)(jnp.array([[1.0], [3.0], [2.0]])).ravel().tolist()
+        [2.0, 2.5]
+    """
+
+    spatial_dims = 1
+
+
+class AvgPool2d(_AvgPool):
+    """The mean of each window of images, float[..., height, width, channels]; as `AvgPool1d`."""
+
+    spatial_dims = 2
+
+
+class AvgPool3d(_AvgPool):
+    """The mean of each window of volumes, float[..., depth, height, width, channels]; as `AvgPool1d`."""
+
+    spatial_dims = 3
+
+
+class _AdaptivePool(Node):
+    """A pool over `spatial_dims` axes with a given number of outputs."""
+
+    spatial_dims: ClassVar[int]
+
+    def __init__(self, output_size: int | tuple[int, ...]) -> None:
+        self.output_size = as_sizes(type(self).__name__, "output_size", output_size, self.spatial_dims)
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """The pooled input.
+
+        Args:
+            x: [..., *places, channels].
+
+        Returns:
+            [..., *output_size, channels].
+
+        Raises:
+            ShapeError: `x` has too few axes, or an axis without places.
+            DtypeError: a mean is asked of what holds no floats.
+        """
+        x = jnp.asarray(x)
+        check_spatial(self, x, self.spatial_dims, None, (1,) * self.spatial_dims)
+        for axis, count in enumerate(self.output_size, x.ndim - 1 - self.spatial_dims):
+            bounds = [(i * x.shape[axis] // count, -(-(i + 1) * x.shape[axis] // count)) for i in range(count)]
+            parts = [jax.lax.slice_in_dim(x, start, end, axis=axis) for start, end in bounds]
+            x = jnp.stack([self._reduced(part, axis) for part in parts], axis)
+        return x
+
+    def _reduced(self, part: Array, axis: int) -> Array:
+        raise AssertionError(type(self))
+
+
+class _AdaptiveMaxPool(_AdaptivePool):
+    def _reduced(self, part: Array, axis: int) -> Array:
+        return jnp.max(part, axis)
+
+
+class _AdaptiveAvgPool(_AdaptivePool):
+    def _reduced(self, part: Array, axis: int) -> Array:
+        check_floats(name_of(self), part)
+        return jnp.mean(part, axis)
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    """The largest values of a given number of windows of one axis: of sequences, [..., width, channels].
+
+    Window i begins at `floor(i * places / output_size)` and ends before `ceil((i + 1) * places / output_size)`.
+
+    Args:
+        output_size: the number of outputs.
+
+    Raises:
+        RangeError: it is not a positive whole number.
+
+    Example:
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> gs.nn.AdaptiveMaxPool1d(2)(jnp.arange(5.0)[:, None]).ravel().tolist()
+        [2.0, 4.0]
+    """
+
+    spatial_dims = 1
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    """The same for images, [..., height, width, channels]; as `AdaptiveMaxPool1d`."""
+
+    spatial_dims = 2
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    """The same for volumes, [..., depth, height, width, channels]; as `AdaptiveMaxPool1d`."""
+
+    spatial_dims = 3
+
+
+class AdaptiveAvgPool1d(_AdaptiveAvgPool):
+    """The means of a given number of windows of one axis: of sequences, float[..., width, channels].
+
+    Windows are those of `AdaptiveMaxPool1d`.
+
+    Args:
+        output_size: the number of outputs.
+
+    Raises:
+        RangeError: it is not a positive whole number.
+
+    Example:
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> gs.nn.AdaptiveAvgPool1d(2)(jnp.arange(5.0)[:, None]).ravel().tolist()
+        [1.0, 3.0]
+    """
+
+    spatial_dims = 1
+
+
+class AdaptiveAvgPool2d(_AdaptiveAvgPool):
+    """The same for images, float[..., height, width, channels]; as `AdaptiveAvgPool1d`.
+
+    Example:
+        With one output it is the mean of each channel:
+
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> gs.nn.AdaptiveAvgPool2d(1)(jnp.ones((8, 5, 6, 3))).shape
+        (8, 1, 1, 3)
+    """
+
+    spatial_dims = 2
+
+
+class AdaptiveAvgPool3d(_AdaptiveAvgPool):
+    """The same for volumes, float[..., depth, height, width, channels]; as `AdaptiveAvgPool1d`."""
+
+    spatial_dims = 3
