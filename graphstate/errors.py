@@ -16,6 +16,7 @@
     ├── ShardingError (ValueError)          a sharding does not fit what it is meant for
     ├── DonatedError (RuntimeError)         a State has no value: a call that failed had been given its buffer
     ├── TraceCountError (RuntimeError)      a function was traced more often than it may be
+    ├── StrategyError (ValueError)          a strategy of `graphstate.testing` cannot draw what is asked for
     ├── PropertyError (AssertionError)      a check of `graphstate.testing` has found a counter-example
     └── TraceContextError (RuntimeError)    a State or Node is used where its trace does not reach
 
@@ -43,6 +44,7 @@ __all__ = [
     "ShardingError",
     "StaleReadWarning",
     "StateTypeError",
+    "StrategyError",
     "StructureError",
     "TangentError",
     "TraceContextError",
@@ -148,6 +150,10 @@ class TraceCountError(GraphStateError, RuntimeError):
     def __init__(self, message: str, differences: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.differences = tuple(differences)
+
+
+class StrategyError(GraphStateError, ValueError):
+    """A strategy of `graphstate.testing` cannot draw what is asked for."""
 
 
 class PropertyError(GraphStateError, AssertionError):

@@ -7,18 +7,34 @@ neither is imported before something is asked for that does.
 import importlib
 from typing import Any
 
-from graphstate.errors import PropertyError
+from graphstate.errors import MissingPackageError, PropertyError
 
 _LAZY = {
     "BatchCase": "_case",
     "RoundingWarning": "_tolerance",
     "Tol": "_tolerance",
+    "arrays": "strategies",
+    "axis_sizes": "strategies",
+    "batched": "strategies",
     "check_batch_of_one": "checks._mapping",
     "check_batch_size_independence": "checks._mapping",
     "check_empty_batch": "checks._mapping",
     "check_nested_vmap": "checks._mapping",
     "check_permutation": "checks._mapping",
     "check_vmap": "checks._mapping",
+    "device_counts": "strategies",
+    "dtypes": "strategies",
+    "filters": "strategies",
+    "graph_of": "strategies",
+    "graphs": "strategies",
+    "in_axes": "strategies",
+    "keys": "strategies",
+    "module_of": "strategies",
+    "modules": "strategies",
+    "out_axes": "strategies",
+    "pytrees": "strategies",
+    "shapes": "strategies",
+    "state_axes": "strategies",
 }
 
 __all__ = [
@@ -26,19 +42,43 @@ __all__ = [
     "PropertyError",
     "RoundingWarning",
     "Tol",
+    "arrays",
+    "axis_sizes",
+    "batched",
     "check_batch_of_one",
     "check_batch_size_independence",
     "check_empty_batch",
     "check_nested_vmap",
     "check_permutation",
     "check_vmap",
+    "device_counts",
+    "dtypes",
+    "filters",
+    "graph_of",
+    "graphs",
+    "in_axes",
+    "keys",
+    "module_of",
+    "modules",
+    "out_axes",
+    "pytrees",
+    "shapes",
+    "state_axes",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("hypothesis", "pytest"):
+            raise
+        raise MissingPackageError(
+            f"`graphstate.testing.{name}` needs {error.name}, which is not installed. Install it with "
+            '`pip install "graphstate[testing]"`; the checks do without.'
+        ) from error
     globals()[name] = value
     return value
 
