@@ -8,6 +8,8 @@ Tested with jax 0.10.1 and 0.10.2. What is taken from the inside of JAX, and why
   there is no public question for either;
 - whether a value is batched by one particular `vmap`: there is no public question for it;
 - what its trace caches are keyed by: a program that is kept here must be found under the same conditions;
+- the names that the collectives of a program take, which are effects of a type that is not public;
+- the type of an array without its mesh: there is no public way to change a type;
 - the jaxprs in the parameters of equations: `jax.extend.core` does not find them;
 - replacing the inputs of a jaxpr: `Jaxpr.replace` is public, the debug info that must agree with it is not;
 - what `jax.extend.core` makes public: importing it imports all of Pallas, 15 ms.
@@ -72,6 +74,23 @@ def varying_axes(value: Any) -> frozenset[Any]:
     """The mesh axes over which `value` varies, inside of a `jax.shard_map` that keeps account of it."""
     manual: Any = getattr(jax.typeof(value), "manual_axis_type", None)
     return frozenset() if manual is None else frozenset(manual.varying)
+
+
+def named_axes(closed: Any) -> frozenset[Any]:
+    """The names of the axes that a program's collectives take."""
+    return frozenset(effect.name for effect in closed.jaxpr.effects if isinstance(effect, _core.NamedAxisEffect))
+
+
+def bare_type(value: Any) -> Any:
+    """The type of `value` without the mesh that it lies on, where JAX places all by itself (Auto axes).
+
+    A program is the same wherever its inputs lie, and a program of one lane is run inside of other meshes.
+    """
+    aval: Any = jax.typeof(value)
+    mesh = getattr(getattr(aval, "sharding", None), "mesh", None)
+    if mesh is None or mesh.empty or not mesh.are_all_axes_auto:
+        return aval
+    return aval.update(sharding=None)
 
 
 # A value of this context enters the key of every trace cache of JAX: under a fresh one, a plain `jax.jit`

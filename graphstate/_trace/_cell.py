@@ -159,11 +159,11 @@ def commit_arrays(cells: Sequence[Cell], arrays: Sequence[Any]) -> None:
             cell._value = array
 
 
-def lose(cell: Cell, before: Any, lost: Lost) -> None:
-    """Makes `lost` what `cell` holds, unless it was written since it held the packed value `before`."""
+def exchange(cell: Cell, before: Any, after: Any) -> None:
+    """Makes `after` what `cell` holds, unless it was written since it held the packed value `before`."""
     with _committing:
         if cell._home is None and base_cell_value(cell) is before:
-            settle(cell, lost)
+            settle(cell, after)
 
 
 def outer_value(cell: Cell) -> Any:

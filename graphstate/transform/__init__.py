@@ -1,7 +1,7 @@
 """The transforms of JAX, for functions of Nodes and States, in arguments and in closures alike.
 
 compile         jit, eval_shape, make_jaxpr
-map             vmap, map, shard_map, StatefulMapping
+map             vmap, pmap, map, shard_map, StatefulMapping
 differentiate   grad, value_and_grad, vector_grad, jacrev, jacfwd, hessian, jvp, vjp, linearize,
                 custom_jvp, custom_vjp, checkpoint (also called remat)
 control flow    scan, for_loop, while_loop, fori_loop, associative_scan, cond, switch
@@ -25,6 +25,7 @@ from ._linearize import linearize
 from ._make_jaxpr import make_jaxpr
 from ._map import map
 from ._named_scope import named_scope
+from ._pmap import pmap
 from ._scan import for_loop, scan
 from ._shard_map import shard_map
 from ._vjp import vjp
@@ -54,6 +55,7 @@ __all__ = [
     "make_jaxpr",
     "map",
     "named_scope",
+    "pmap",
     "remat",
     "scan",
     "shard_map",

@@ -19,7 +19,7 @@ __all__ = ["StatefulMapping", "vmap"]
 
 
 class StatefulMapping(Lifted):
-    """A function mapped over lanes, with the States that it reads and writes: what `vmap` returns.
+    """A function mapped over lanes, with the States that it reads and writes: what `vmap` and `pmap` return.
 
     Used directly it takes the parameters of `vmap`, and the function that maps.
 
@@ -38,6 +38,9 @@ class StatefulMapping(Lifted):
 
     Raises:
         AxisError: `rng` is none of "split", "same" and "error", or an axis is no int.
+
+    Attributes:
+        options: the parameters.
 
     Example:
         >>> import graphstate as gs, jax.numpy as jnp
@@ -70,7 +73,7 @@ class StatefulMapping(Lifted):
         super().__init__(function)
         check_rng(rng)
         options = {**(mapping_kwargs or {}), **({} if spmd_axis_name is None else {"spmd_axis_name": spmd_axis_name})}
-        self._options = MapOptions(
+        self.options = MapOptions(
             in_axes=in_axes,
             out_axes=out_axes,
             state_in_axes=as_state_axes(state_in_axes),
@@ -85,7 +88,7 @@ class StatefulMapping(Lifted):
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the function in all lanes."""
         arguments = gather(args, kwargs, self.transform, self.function)
-        options = self._options
+        options = self.options
         if options.axis_name is None:
             options = options._replace(axis_name=_own_axis_name())
         with Hold() as hold:

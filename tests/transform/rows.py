@@ -137,6 +137,16 @@ def _map_in_batches(f):
     return lambda x: gs.map(f, jnp.append(x * LANES, 0 * x), batch_size=2).sum()
 
 
+def _pmap(f):
+    mapped = gs.pmap(f, mesh=MESH)
+    return lambda x: mapped(x * LANES).sum()
+
+
+def _pmap_passed(f):
+    mapped = gs.pmap(f, in_axes=(None, 0), mesh=MESH)
+    return lambda node, x: mapped(node, x * LANES).sum()
+
+
 def _shard_map(f):
     mapped = gs.shard_map(lambda y: f(y[0])[None], mesh=MESH, in_specs=SPLIT, out_specs=SPLIT)
     return lambda x: mapped(x * LANES).sum()
@@ -202,6 +212,7 @@ ROWS = (
         _twice,
         kinds="lanes",
     ),
+    _row("pmap", _pmap, _pmap_passed, _twice, kinds="lanes"),
     _row("map", _map, None, _twice, kinds="lanes"),
     _row("map in batches", _map_in_batches, None, lambda f: lambda x: f(x) + f(2 * x) + f(0 * x), kinds="lanes"),
     _row("shard_map", _shard_map, _shard_map_passed, _twice, kinds="lanes, manual"),

@@ -189,7 +189,9 @@ def test_user_code_runs_once_for_each_trace(row, access):
 @pytest.mark.no_leak_check("counts runs and compilations")
 @pytest.mark.parametrize("access", ["closed", "passed"])
 @pytest.mark.parametrize(
-    "row", [row for row in ROWS if row.kinds & {"loop", "branch", "manual"} or row.name.startswith("map")], ids=str
+    "row",
+    [row for row in ROWS if row.kinds & {"loop", "branch", "manual"} or row.name.startswith(("map", "pmap"))],
+    ids=str,
 )
 def test_control_flow_that_is_called_again_traces_and_compiles_nothing(row, access, caplog):
     cell, runs = Cell(), []
@@ -220,6 +222,7 @@ def _second(pair):
 RETURNS = {
     "jit": lambda f, cell: gs.jit(f)(cell, X),
     "vmap": lambda f, cell: gs.vmap(f, in_axes=(None, 0), out_axes=None)(cell, X * jnp.ones(2)),
+    "pmap": lambda f, cell: gs.pmap(f, in_axes=(None, 0), out_axes=None)(cell, X * jnp.ones(8)),
     "grad": lambda f, cell: _second(gs.grad(lambda x, cell: (x, f(cell, x)), has_aux=True)(X, cell)),
     "vector_grad": lambda f, cell: _second(gs.vector_grad(lambda x, c: (x[None], f(c, x)), has_aux=True)(X, cell)),
     "jacrev": lambda f, cell: _second(gs.jacrev(lambda x, cell: (x, f(cell, x)), has_aux=True)(X, cell)),

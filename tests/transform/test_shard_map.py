@@ -489,12 +489,10 @@ def test_called_again_nothing_is_traced_or_compiled(caplog):
         gs.shard_map(step, mesh=MESH, in_specs=(BY_FILTER, P("x")), out_specs=None)(cell, XS)
 
     call()
-    assert len(traces) == 1
-    call()
-    assert len(traces) == 2  # as in `jax.jit`: the State is sharded by now, which is another type for JAX
+    call()  # the State is sharded by now: another type for JAX, which compiles the same program again
     with jax.log_compiles():
         call()
-    assert len(traces) == 2
+    assert len(traces) == 1
     assert "Compiling" not in caplog.text
     np.testing.assert_array_equal(cell.hidden.value, 3 * XS)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from graphstate._compat import bind_input, run_jaxpr, with_inputs
+from graphstate._compat import bare_type, bind_input, run_jaxpr, with_inputs
 from graphstate._trace import Cell, Frame, base_cell_value, current_frame, outer_value, pack, unpack
 
 __all__ = ["CaptureFrame", "Program", "Source", "read_source", "trace_program", "type_of", "unread_inputs"]
@@ -93,7 +93,7 @@ class CaptureFrame(Frame):
 def type_of(value: Any) -> tuple[Any, ...]:
     """The structure of a value, and the types of its leaves."""
     leaves, treedef = jax.tree.flatten(value)
-    return (treedef, *map(jax.typeof, leaves))
+    return (treedef, *map(bare_type, leaves))
 
 
 class Program(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 from jax.api_util import flatten_axes
 from jax.sharding import PartitionSpec
 
+from graphstate._compat import bare_type
 from graphstate._lift.call._arguments import Arguments, argument_names, function_name
 from graphstate.errors import AliasError, AxisError, some_of
 from graphstate.filters import Filter
@@ -263,7 +264,7 @@ def slice_type(leaf: Any) -> Any:
     """The type of a slice along axis 0 of an array; inside of `shard_map` also what it varies over."""
     if np.shape(leaf)[0] == 0:
         return jax.ShapeDtypeStruct(np.shape(leaf)[1:], jax.typeof(leaf).dtype)
-    return jax.eval_shape(lambda leaf: jax.lax.index_in_dim(leaf, 0, keepdims=False), leaf)
+    return jax.eval_shape(lambda leaf: jax.lax.index_in_dim(leaf, 0, keepdims=False), bare_type(leaf))
 
 
 _ANY_AXIS = (

@@ -14,6 +14,7 @@ from graphstate.graph._state import State
 from ._build import Build
 from ._donation import lose_deleted, unshared
 from ._entry import Entry, Note, calling
+from ._placing import Inputs, keep_placed
 
 __all__ = ["BuiltCall"]
 
@@ -29,16 +30,24 @@ class BuiltCall:
         targets: the States and arrays of the arguments' graph.
         cells: what is captured.
         arrays: the other arguments.
+        arguments: makes the arguments.
     """
 
     def __init__(
-        self, entry: Entry, build: Build, targets: Sequence[Any], cells: Sequence[Cell], arrays: list[Any]
+        self,
+        entry: Entry,
+        build: Build,
+        targets: Sequence[Any],
+        cells: Sequence[Cell],
+        arrays: list[Any],
+        arguments: Callable[[], Arguments],
     ) -> None:
         self.build = build
         self._entry = entry
         self._targets = targets
         self._cells = cells
         self._arrays = arrays
+        self._arguments = arguments
         self._owners = [
             *(targets[number] for number in build.values),
             *(cells[number] for number in build.captured),
@@ -47,7 +56,7 @@ class BuiltCall:
 
     def compile(self, read: Read) -> None:
         """Compiles the program, which the next `run` finds."""
-        inputs = self.build.divide(read(self._targets), read(self._cells), self._arrays)
+        inputs = self.build.divide(*self._placed(read(self._targets), read(self._cells)))
         self.build.compiled.lower(*inputs).compile()
 
     def run(self, read: Read, finish: Callable[[Note, Any], Any]) -> Any:
@@ -63,16 +72,26 @@ class BuiltCall:
         """
         build = self.build
         values, captured = read(self._targets), read(self._cells)
-        inputs = build.divide(values, captured, self._arrays)
+        placed = self._placed(values, captured)
+        inputs = build.divide(*placed)
         try:
             if self._owners:
                 inputs = self._given_away(inputs)
             outputs = build.compiled(*inputs)
             assert build.note is not None
+            if placed[0] is not values or placed[1] is not captured:
+                keep_placed([*self._targets, *self._cells], [*values, *captured], [*placed[0], *placed[1]])
             return finish(build.note, outputs)
         except BaseException as error:
             self._fail(error, values, captured)
             raise
+
+    def _placed(self, values: list[Any], captured: list[Any]) -> Inputs:
+        """The inputs, where the program needs them."""
+        placement = self._entry.placement
+        if placement is None:
+            return values, captured, self._arrays
+        return placement.place(self._arguments, self._cells, values, captured, self._arrays)
 
     def _given_away(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """The inputs, where nobody but the States that are written holds the buffers that are donated."""

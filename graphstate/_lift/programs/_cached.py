@@ -10,6 +10,7 @@ So a warm call walks no attributes: it compares versions, reads values, calls th
 lists and writes back what was written.
 """
 
+import functools
 import itertools
 import operator
 from collections.abc import Callable, Hashable, Sequence
@@ -36,6 +37,7 @@ from graphstate.random._stream import exclusive
 from ._build import Options
 from ._built import BuiltCall
 from ._entry import Again, Entry, Gone, Note, Raced, Returned, RunEagerly, Uncompiled, as_seen, calling
+from ._placing import Inputs, Placement, keep_placed
 
 __all__ = ["CachedFunction"]
 
@@ -100,6 +102,10 @@ class CachedFunction(Lifted):
 
     def build_options(self, statics: Any, shape: Shape) -> Options | None:
         """What is asked of the compiled programs; None where their compilation does not depend on what they write."""
+        return None
+
+    def placement(self, watch: Watch) -> Placement | None:
+        """Says where the inputs of programs must lie; None where they are taken as they lie."""
         return None
 
     def run_user(self, statics: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -169,9 +175,14 @@ class CachedFunction(Lifted):
             entry = self._entry_of(match, watch, statics, plans)
             values = _read(match.joint.leaves(plans))
             captured = [read_source(source, environ.depend_on) for source in entry.sources]
+            arrays = [leaves[spot] for spot in match.shape.rest]
+            inputs: Inputs = values, captured, arrays
+            if entry.placement is not None and _is_eager():
+                arguments = functools.partial(Arguments, leaves, match.shape, match.joint)
+                inputs = entry.placement.place(arguments, entry.captured_cells(), *inputs)
             try:
                 with calling.inside((leaves, match.shape, match.joint)):
-                    result = entry.stage(stage, values, captured, [leaves[spot] for spot in match.shape.rest])
+                    result = entry.stage(stage, *inputs)
                 self._remember(token, match, watch)
                 return result
             except Again:
@@ -246,7 +257,7 @@ class CachedFunction(Lifted):
         while True:
             entry = self._entry_of(match, watch, statics, plans)
             try:
-                if local.frame is None and current_trace() is EVAL:
+                if _is_eager():
                     call = _call if entry.tailor is None else _call_built
                     return call(entry, match, leaves, plans)
                 return _call_in_trace(entry, match, leaves, plans)
@@ -264,6 +275,11 @@ class CachedFunction(Lifted):
 
 
 _NOTHING: Final = Joint((), ())
+
+
+def _is_eager() -> bool:
+    """Whether nothing is being traced."""
+    return local.frame is None and current_trace() is EVAL
 
 
 def _plans(leaves: Sequence[Any], shape: Shape) -> list[Plan]:
@@ -291,9 +307,12 @@ def _call(entry: Entry, match: _Match, leaves: Sequence[Any], plans: list[Plan])
     cells = entry.captured_cells() if entry.sources else []
     values = [] if not targets else read_cells(targets) if match.joint.only_states else _read(targets)
     captured = read_cells(cells) if cells else []
+    inputs: Inputs = values, captured, match.shape.pick_rest(leaves)
+    if entry.placement is not None:
+        inputs = entry.placement.place(lambda: Arguments(leaves, match.shape, match.joint), cells, *inputs)
     calling.arguments = (leaves, match.shape, match.joint)
     try:
-        returned = entry.compiled(values, captured, *match.shape.pick_rest(leaves))
+        returned = entry.compiled(inputs[0], inputs[1], *inputs[2])
     except (jax.errors.JaxRuntimeError, KeyboardInterrupt):
         close_failed()
         raise
@@ -301,11 +320,15 @@ def _call(entry: Entry, match: _Match, leaves: Sequence[Any], plans: list[Plan])
         calling.arguments = None  # no call around it needs them any more: nothing is being traced
     if entry.revision != match.revision:
         _check_again(entry, match, targets)
-    if entry.draws:
+    is_moved = inputs[0] is not values or inputs[1] is not captured
+    if entry.draws or is_moved:
         # Another thread, or a callback, may have drawn meanwhile: then nothing is written, and the program runs again.
         with exclusive():
-            _check_streams(targets, values)
-            _check_streams(cells, captured)
+            if entry.draws:
+                _check_streams(targets, values)
+                _check_streams(cells, captured)
+            if is_moved:
+                keep_placed([*targets, *cells], [*values, *captured], [*inputs[0], *inputs[1]])
             return _write_back(*entry.understand(returned), entry, match, leaves, targets, cells)
     note = entry.note
     if note is None or type(returned) is Returned:
@@ -350,7 +373,9 @@ def _call_built(entry: Entry, match: _Match, leaves: list[Any], plans: list[Plan
         return _write_back(note, outputs, entry, match, leaves, targets, cells)
 
     with calling.inside((leaves, match.shape, match.joint)):
-        call = BuiltCall(entry, entry.find_build(lambda: read(targets), arrays), targets, cells, arrays)
+        arguments = functools.partial(Arguments, leaves, match.shape, match.joint)
+        build = entry.find_build(lambda: read(targets), arrays)
+        call = BuiltCall(entry, build, targets, cells, arrays, arguments)
         if not call.build.draws:
             return call.run(read, finish)
         calling.must_be_compiled = True

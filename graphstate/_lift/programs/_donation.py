@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from graphstate._compat import ArrayImpl, iter_jaxprs
-from graphstate._trace import Cell, Lost, Packed, base_cell_value, lose, unpack
+from graphstate._trace import Cell, Lost, Packed, base_cell_value, exchange, unpack
 from graphstate.random import RandomState
 
 __all__ = ["calls_back", "fits_in_place", "has_shapes", "lose_deleted", "unshared"]
@@ -124,7 +124,7 @@ def lose_deleted(given: Iterable[tuple[Cell, Any]], name: Callable[[Cell], str],
         if isinstance(held, Lost) or unpack(held) is not value:
             continue
         if any(type(leaf) is ArrayImpl and leaf.is_deleted() for leaf in jax.tree.leaves(value)):
-            lose(cell, held, Lost(value, name(cell), call))
+            exchange(cell, held, Lost(value, name(cell), call))
 
 
 def has_shapes(before: tuple[Any, ...], after: Any) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import jax
 
 from graphstate import environ
-from graphstate._compat import Tracer, trace_context
+from graphstate._compat import Tracer, bare_type, trace_context
 from graphstate._lift.call._arguments import Arguments, Joint, Shape, function_name, picker
 from graphstate._lift.call._boundary import Departure, Leaving, enter, leave
 from graphstate._lift.call._capture import CaptureFrame, Program, Source, trace_program, unread_inputs
@@ -192,6 +192,7 @@ class Entry:
         alias_reads: the arguments' States, by number, that were also reached through the closure.
         note: what the outputs of the programs mean, as long as all of them mean the same.
         tailor: makes the builds of programs whose compilation depends on what they write; None where none does.
+        placement: says where inputs must lie; None where they are taken as they lie.
         is_quick: whether a warm call has nothing to mind but what it reads and writes.
         watch_key: what the function depends on, without what it was seen to change itself.
     """
@@ -218,6 +219,7 @@ class Entry:
             trace = _named(self._trace_build, owner.function)
             self.tailor = Tailor(options, shape, joint, trace, owner.jit_options, owner.function)
             self._build = self.tailor.first
+        self.placement = owner.placement(watch)
         self.is_quick = options is None
         self._builds: dict[Hashable, Build] = {}
         self._are_alike = True
@@ -414,11 +416,11 @@ class Entry:
         assert build.note is not None
         return build.note, outputs
 
-    def stage(self, stage: str, values: list[Any], captured: list[Any], arrays: list[Any]) -> Any:
+    def stage(self, stage: str, values: Sequence[Any], captured: Sequence[Any], arrays: Sequence[Any]) -> Any:
         """What the `stage` of `jax.jit` gives: the program lowered, or traced."""
         if self.tailor is None:
             return getattr(self.compiled, stage)(values, captured, *arrays)
-        build = self.find_build(lambda: values, arrays)
+        build = self.find_build(lambda: list(values), list(arrays))
         return getattr(build.compiled, stage)(*build.divide(values, captured, arrays))
 
     def _run(self, program: Program, values: list[Any], captured: list[Any], arrays: list[Any]) -> Any:
@@ -430,10 +432,11 @@ class Entry:
         if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
             raise RunEagerly
         leaves, treedef = jax.tree.flatten((values, arrays))
-        key = (treedef, tuple(map(jax.typeof, leaves)), trace_context())
+        types = [bare_type(leaf) for leaf in leaves]
+        key = (treedef, tuple(types), trace_context())
         program = self._programs.get(key) or self._pending.pop((threading.get_ident(), key), None)
         if program is None or not self._fits(program, captured):
-            program = self._capture(key, values, arrays)
+            program = self._capture(key, *jax.tree.unflatten(treedef, types))
         missing = [source for source in program.sources if source.key not in self._index]
         if missing or len(captured) != len(self.sources):
             self._add_sources(missing)

@@ -1,0 +1,115 @@
+"""The devices that lanes are spread over: a mesh, and those of its axes along which the lanes lie.
+
+All meshes here have Auto axes: on Explicit ones, which `jax.make_mesh` makes unless told, what comes out of the lanes
+could not be indexed, sorted or multiplied as any other array.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from graphstate.errors import AxisError
+
+__all__ = ["AXIS", "LaneMesh", "auto_mesh"]
+
+AXIS = "lanes"
+"""The name of the mesh axis, where the user gives no mesh."""
+
+
+def auto_mesh(devices: Any, names: Sequence[Any]) -> Mesh:
+    """The mesh of an array of devices, with Auto axes."""
+    return Mesh(np.asarray(devices), tuple(names), axis_types=(AxisType.Auto,) * len(names))
+
+
+@dataclass(frozen=True)
+class LaneMesh:
+    """Where the lanes of a map lie.
+
+    Attributes:
+        mesh: the mesh; its axes are Auto.
+        names: those of its axes along which the lanes lie.
+    """
+
+    mesh: Mesh
+    names: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, devices: Sequence[Any] | None, mesh: Mesh | None, mesh_axes: Any) -> "LaneMesh":
+        """The mesh that was given, or that of all devices.
+
+        Raises:
+            AxisError: there are both devices and a mesh, or the mesh has no such axis.
+        """
+        if mesh is None:
+            if mesh_axes is not None:
+                raise AxisError(
+                    f"`mesh_axes` of `pmap` names axes of a mesh, but it is {mesh_axes!r}, and no `mesh` was given. "
+                    "Give the mesh too, or leave `mesh_axes` out."
+                )
+            found = jax.devices() if devices is None else list(devices)
+            if not found:
+                raise AxisError("`pmap` needs a device, but `devices` is empty. Leave it out for all that there are.")
+            return cls(auto_mesh(found, (AXIS,)), (AXIS,))
+        if devices is not None:
+            raise AxisError("`pmap` takes `devices` or a `mesh`, but was given both. Leave one of them out.")
+        return cls(auto_mesh(mesh.devices, mesh.axis_names), _chosen(mesh, mesh_axes))
+
+    @functools.cached_property
+    def size(self) -> int:
+        """Over how many devices, or groups of devices, lanes are spread."""
+        return math.prod(self.mesh.shape[name] for name in self.names)
+
+    @property
+    def spec(self) -> PartitionSpec:
+        """The spec of what has the lanes first."""
+        return PartitionSpec(self.names if len(self.names) > 1 else self.names[0])
+
+    @functools.cached_property
+    def devices(self) -> frozenset[Any]:
+        """All devices of the mesh."""
+        return frozenset(self.mesh.devices.flat)
+
+    def sharding(self, shape: tuple[int, ...], axis: int | None) -> NamedSharding:
+        """How an array lies: its lanes spread over the devices, or a copy on each where it has none, or not so many."""
+        rank = len(shape)
+        is_spread = axis is not None and -rank <= axis < rank and shape[axis] % self.size == 0
+        return self._at(axis % rank) if is_spread else self._whole  # type: ignore[operator] # it is an int
+
+    @functools.cached_property
+    def _whole(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    @functools.cached_property
+    def _spread(self) -> dict[int, NamedSharding]:
+        return {}
+
+    def _at(self, axis: int) -> NamedSharding:
+        found = self._spread.get(axis)
+        if found is None:
+            spec = PartitionSpec(*[None] * axis, *self.spec)
+            found = self._spread[axis] = NamedSharding(self.mesh, spec)
+        return found
+
+    def __str__(self) -> str:
+        return "{" + ", ".join(f"{name!r}: {size}" for name, size in self.mesh.shape.items()) + "}"
+
+
+def _chosen(mesh: Mesh, mesh_axes: Any) -> tuple[Any, ...]:
+    """The axes of the mesh along which the lanes lie: all, unless some were named."""
+    if mesh_axes is None:
+        return tuple(mesh.axis_names)
+    names = tuple(mesh_axes) if isinstance(mesh_axes, tuple | list) else (mesh_axes,)
+    unknown = [name for name in names if name not in mesh.axis_names]
+    if unknown or not names or len(set(names)) < len(names):
+        shown = ", ".join(map(repr, unknown)) if unknown else repr(mesh_axes)
+        raise AxisError(
+            f"`mesh_axes` of `pmap` names axes of the mesh, each once, but it has {shown}, and the axes of the mesh "
+            f"are {', '.join(map(repr, mesh.axis_names))}."
+        )
+    return names

@@ -1,0 +1,177 @@
+"""Where the inputs of a program lie whose lanes are spread over devices: each where the lanes need it.
+
+What a call takes is put there before JAX sees it, so that a program is compiled once, wherever its first inputs came
+from. What was put elsewhere by the user stays there, and is an error.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from graphstate._lift.call._arguments import Arguments, argument_names, function_name, target_names
+from graphstate._lift.call._lane_stream import is_stream
+from graphstate._lift.watch._watch import Watch
+from graphstate._trace import Cell, describe, outer_value
+from graphstate.errors import ShardingError
+from graphstate.graph._axes import StateAxes
+from graphstate.graph._state import State
+
+from ._axes import LANES, Axis, argument_axes, target_axes
+from ._devices import LaneMesh
+from ._mapping import MapOptions, describe_closed, record_of_state
+
+__all__ = ["Placement"]
+
+
+class Placement:
+    """Where the inputs of the programs of one structure lie.
+
+    Args:
+        function: the user's function.
+        options: the parameters of the map.
+        mesh: the devices.
+        watch: what the function depends on.
+    """
+
+    def __init__(self, function: Callable[..., Any], options: MapOptions, mesh: LaneMesh, watch: Watch) -> None:
+        self._function = function
+        self._options = options
+        self._mesh = mesh
+        self._watch = watch
+        self._axes: tuple[list[Axis], list[Axis]] | None = None
+        self._seen: list[Any] = []
+
+    def place(
+        self,
+        arguments: Callable[[], Arguments],
+        cells: Sequence[Cell],
+        values: Sequence[Any],
+        captured: Sequence[Any],
+        arrays: Sequence[Any],
+    ) -> tuple[Sequence[Any], ...]:
+        """The inputs of a program, where its lanes need them; those that lie there are the same objects.
+
+        Args:
+            arguments: the arguments of the call.
+            cells: what is captured.
+            values: the values of the arguments' graph.
+            captured: those of what is captured.
+            arrays: the other arguments.
+
+        Raises:
+            ShardingError: an input was put on other devices.
+        """
+        try:
+            if [each.sharding for each in (*values, *captured, *arrays)] == self._seen:
+                return values, captured, arrays
+        except AttributeError:  # a number, an array of NumPy, or several arrays in one State
+            pass
+        return self._placed(arguments(), cells, values, captured, arrays)
+
+    def _placed(
+        self,
+        arguments: Arguments,
+        cells: Sequence[Cell],
+        values: Sequence[Any],
+        captured: Sequence[Any],
+        arrays: Sequence[Any],
+    ) -> tuple[Sequence[Any], ...]:
+        axes, array_axes = self._axes = self._axes or self._find_axes(arguments)
+        inputs = [*values, *captured, *arrays]
+        leaves, wanted = [], []
+        for value, axis in zip(inputs, [*axes, *map(self._closed_axis, cells), *array_axes], strict=True):
+            for leaf in (value,) if isinstance(value, jax.Array) else jax.tree.leaves(value):
+                leaves.append(leaf)
+                wanted.append(self._mesh.sharding(np.shape(leaf), axis))
+        moving = [
+            number
+            for number, (leaf, sharding) in enumerate(zip(leaves, wanted, strict=True))
+            if getattr(leaf, "sharding", None) != sharding
+        ]
+        if moving:
+            self._check_movable([leaves[number] for number in moving], arguments, cells, inputs)
+            moved = _put([leaves[number] for number in moving], [wanted[number] for number in moving])
+            for number, leaf in zip(moving, moved, strict=True):
+                leaves[number] = leaf
+        following = iter(leaves)
+        placed = [_refilled(part, following) for part in (values, captured, arrays)]
+        self._seen = wanted if len(wanted) == len(inputs) else []
+        return tuple(placed)
+
+    def _find_axes(self, arguments: Arguments) -> tuple[list[Axis], list[Axis]]:
+        """The axes of the arguments' States and arrays, and of the other arguments."""
+        specs = argument_axes(self._options.in_axes, arguments, self._function)
+        axes = target_axes(arguments, specs, self._function, LANES)
+        held = arguments.held()
+        return (
+            [
+                None if is_stream(target, value) else axis
+                for target, value, axis in zip(arguments.targets, held, axes, strict=True)
+            ],
+            [None if isinstance(specs[spot], StateAxes) else specs[spot] for spot in arguments.shape.rest],
+        )
+
+    def _closed_axis(self, cell: Cell) -> Axis:
+        """The axis of a State of the closure."""
+        known = self._watch.states().get(id(cell))
+        if known is None or is_stream(cell, outer_value(cell)):
+            return None
+        return self._options.state_in_axes.find(known[1], record_of_state(cell, None), None)
+
+    def _check_movable(
+        self, leaves: Sequence[Any], arguments: Arguments, cells: Sequence[Cell], inputs: Sequence[Any]
+    ) -> None:
+        """Refuses what the user has put on other devices."""
+        for leaf in leaves:
+            if getattr(leaf, "committed", False) and leaf.sharding.device_set != self._mesh.devices:
+                raise ShardingError(
+                    f"`pmap` of `{function_name(self._function)}` runs on {len(self._mesh.devices)} devices (the mesh "
+                    f"is {self._mesh}), but {self._name(leaf, arguments, cells, inputs)} was put somewhere else: "
+                    f"{leaf.sharding}. Leave it where it was made, move it first (`jax.device_put(value, sharding)`), "
+                    "or give `pmap` those devices (`devices=`)."
+                )
+
+    def _name(self, leaf: Any, arguments: Arguments, cells: Sequence[Cell], inputs: Sequence[Any]) -> str:
+        """How messages call the input that an array belongs to."""
+        labels = argument_names(arguments.shape.treedef, self._function)
+        names = [
+            *(f"`{name}`" for name in target_names(arguments, self._function)),
+            *(self._closed_name(cell) for cell in cells),
+            *(f"`{labels[spot]}`" for spot in arguments.shape.rest),
+        ]
+        return next(
+            name
+            for name, value in zip(names, inputs, strict=True)
+            if any(each is leaf for each in jax.tree.leaves(value))
+        )
+
+    def _closed_name(self, cell: Cell) -> str:
+        return f"`{describe_closed(self._watch, cell)}`" if isinstance(cell, State) else describe(cell)
+
+
+def _put(leaves: list[Any], shardings: list[NamedSharding]) -> list[Any]:
+    """Arrays, put where they are wanted; types of arrays with their shardings."""
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
+        return [
+            leaf.update(sharding=sharding) if isinstance(leaf, jax.ShapeDtypeStruct) else jax.device_put(leaf, sharding)
+            for leaf, sharding in zip(leaves, shardings, strict=True)
+        ]
+    placed: list[Any] = jax.device_put(leaves, shardings)
+    return placed
+
+
+def _refilled(values: Sequence[Any], leaves: Iterator[Any]) -> Sequence[Any]:
+    """The values with other leaves; the very list if these are the same: what is donated must not be held twice."""
+    refilled = [
+        next(leaves) if isinstance(value, jax.Array) else jax.tree.map(lambda _: next(leaves), value)
+        for value in values
+    ]
+    is_same = all(
+        old is new
+        for value, other in zip(values, refilled, strict=True)
+        for old, new in zip(jax.tree.leaves(value), jax.tree.leaves(other), strict=True)
+    )
+    return values if is_same else refilled
