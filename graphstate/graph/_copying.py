@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from graphstate._trace import outer_value, pack, unpack
+from graphstate._trace import current_home, outer_value, pack, unpack
 
 from ._attributes import read_attributes, write_attribute
-from ._flatten import Flat, blank_state, flatten_within, state_head_of, unflatten
+from ._blueprint import new_states
+from ._flatten import Flat, flatten_within, note_origins, state_head_of, unflatten
 from ._heads import DictHead, ListHead, NodeHead, PytreeHead, StateHead
 from ._node import Node
 from ._plan import read_arrays, walk
@@ -63,9 +64,10 @@ def _copied(root: Any, memo: dict[int, Any]) -> tuple[Flat, list[Any]]:
     outside: dict[int, Any] = {}
     flat, outside = flatten_within(root, lambda value: id(value) in memo) if memo else (walk(root), outside)
     existing = {place: memo[id(item)] for place, item in outside.items()}
-    created = {place: flat.objects[place]._place for place in flat.graphdef.state_places}
     values = read_arrays(flat) or [_copy_leaf(leaf, memo) for leaf in flat.leaves]
-    return flat, unflatten(flat.graphdef, values, existing=existing, places=created)
+    objects = unflatten(flat.graphdef, values, existing=existing)
+    note_origins(flat.graphdef, objects, flat.objects)
+    return flat, objects
 
 
 def _copy_leaf(leaf: Any, memo: dict[int, Any]) -> Any:
@@ -100,4 +102,6 @@ def copy_node(node: Node) -> Node:
 
 def copy_state(state: State) -> State:
     """A new State with the same value."""
-    return blank_state(state_head_of(state), outer_value(state), state._place)
+    (copied,) = new_states(state_head_of(state), [outer_value(state)], current_home())
+    copied._place = state._place
+    return copied

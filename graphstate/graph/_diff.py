@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from graphstate._trace import peek
 from graphstate.errors import GraphStateError
 
-from ._flatten import flatten
 from ._graphdef import GraphDef
 from ._heads import (
     ArrayHead,
@@ -27,6 +26,7 @@ from ._heads import (
     WrapperHead,
 )
 from ._path import Part, show_path, write_path
+from ._plan import walk
 from ._state import State, is_out_of_reach, summarize_cell
 from ._summary import summarize_static, summarize_value
 
@@ -60,7 +60,7 @@ def diff(a: Any, b: Any) -> list[str]:
 
 
 def _walked(node: Any) -> tuple[GraphDef, Sequence[Any] | None]:
-    flat = flatten(node)
+    flat = walk(node)
     return flat.graphdef, flat.objects
 
 

@@ -15,18 +15,18 @@ import jax
 import numpy as np
 
 from graphstate._compat import ArrayImpl
-from graphstate._trace import Home, Place, current_home, note_write, settle
+from graphstate._trace import current_home, note_write
 from graphstate.errors import StructureError
 
 from ._attributes import (
     has_extras,
     is_graph_object,
-    is_plain,
     read_attributes,
     set_extras,
     state_extras,
     write_attribute,
 )
+from ._blueprint import blueprint_of
 from ._foreign import foreign_type
 from ._graphdef import GraphDef, child_parts
 from ._heads import (
@@ -48,7 +48,7 @@ from ._heads import (
     remembered,
     state_head,
 )
-from ._node import Node, check_changeable, new_node, touch
+from ._node import Node, check_changeable, touch
 from ._path import Part, Path, as_part, part_order, show_path, write_path
 from ._references import iter_reached
 from ._state import State
@@ -56,7 +56,7 @@ from ._static import Static as Static
 from ._summary import summarize_static
 from ._wrappers import innermost, wraps_graph
 
-__all__ = ["Flat", "Static", "blank_state", "flatten", "is_graph_object", "read_attributes", "unflatten"]
+__all__ = ["Flat", "Static", "flatten", "is_graph_object", "note_origins", "read_attributes", "unflatten"]
 
 _ARRAY: Final = ArrayHead()
 _LIST: Final = ListHead()
@@ -429,129 +429,37 @@ def _same_elements(container: Any, elements: list[Any], keys: Any) -> bool:
 # Building objects
 
 
-def blank_state(head: StateHead, packed: Any, place: Place | None) -> State:
-    """A State of this description, born where the caller runs, that holds a packed value."""
-    state = _blank(head, place, current_home())
-    for name, key in head.extras:
-        write_attribute(state, name, key.value)
-    settle(state, packed)
-    return state
-
-
-def _blank(head: StateHead, place: Place | None, home: Home | None) -> State:
-    state: State = object.__new__(head.type)
-    state._home = home
-    state._place = place
-    state._tags = head.tags
-    metadata = {name: key.value for name, key in head.metadata} if head.metadata else None
-    state._metadata = _NONE if metadata is None else types.MappingProxyType(metadata)
-    state._plan = None
-    return state
-
-
-_NONE: Final[Mapping[str, Any]] = types.MappingProxyType({})
-
-
-def unflatten(
-    graphdef: GraphDef,
-    values: Sequence[Any],
-    *,
-    existing: Mapping[int, Any] | None = None,
-    places: Mapping[int, Place | None] | None = None,
-) -> list[Any]:
+def unflatten(graphdef: GraphDef, values: Sequence[Any], *, existing: Mapping[int, Any] | None = None) -> list[Any]:
     """The objects of a graph, by place; the first is the root.
 
     Args:
         graphdef: the structure.
         values: for each leaf of `graphdef` the packed value of the State, or the array.
         existing: objects that are used, and changed where they differ, instead of new ones.
-        places: where the States were created, by place.
     """
-    places, home = places or {}, current_home()
-    objects: list[Any] = [None] * len(graphdef.heads)
-    recipe: _Recipe = graphdef._cached("recipe", _Recipe)
-    if existing:
-        for place, item in existing.items():
-            objects[place] = item
-        recipe = recipe.without(existing)
-    for (place, described), value in zip(recipe.leaves, values, strict=True):
-        if existing and place in existing:
-            continue
-        if described is None:
-            objects[place] = value
-        elif home is None and type(value) is ArrayImpl and not described.extras:
-            objects[place] = state = _blank(described, places.get(place), None)
-            state._value = value
-        else:
-            objects[place] = blank_state(described, value, places.get(place))
+    existing = existing or {}
+    blueprint = blueprint_of(graphdef)
+    objects, nodes = blueprint.make(values, current_home(), existing)
     note_write()
-    for place, cls, _, _ in recipe.nodes:
-        objects[place] = new_node(cls, home)
-    for place, head, _ in recipe.others:
-        objects[place] = _create(head)
+    for place, item in existing.items():
+        objects[place] = item
+    at = objects.__getitem__
     for place in graphdef.build_order:
         if objects[place] is None:
-            objects[place] = build(graphdef.heads[place], [objects[child] for child in graphdef.children[place]])
-    at = objects.__getitem__
-    for place, _, names, children in recipe.nodes:
-        objects[place].__dict__.update(zip(names, map(at, children), strict=True))
-    for place, head, children in recipe.others:
-        _fill(head, objects[place], list(map(at, children)))
-    for place in existing or ():
-        _fill(graphdef.heads[place], objects[place], list(map(at, graphdef.children[place])))
+            objects[place] = build(graphdef.heads[place], list(map(at, graphdef.children[place])))
+    blueprint.fill(nodes, objects)
+    for place, head, children in blueprint.others:
+        if place not in existing:
+            _fill(head, objects[place], list(map(at, children)))
+    for place, item in existing.items():
+        _fill(graphdef.heads[place], item, list(map(at, graphdef.children[place])))
     return objects
 
 
-class _Recipe:
-    """What there is to do to build a graph, sorted by how it is done.
-
-    Attributes:
-        leaves: for each leaf its place, and its head if it is a State.
-        nodes: for each Node whose attributes stand in its `__dict__` its place, class, names and children.
-        others: for everything else that is made before its children its place, head and children.
-    """
-
-    __slots__ = ("leaves", "nodes", "others")
-
-    def __init__(self, graphdef: GraphDef) -> None:
-        heads, children = graphdef.heads, graphdef.children
-        self.leaves = [(place, _head_of_state(heads[place])) for place in graphdef.leaves]
-        self.nodes: list[tuple[int, type, tuple[str, ...], Sequence[int]]] = []
-        self.others: list[tuple[int, Head, Sequence[int]]] = []
-        built = {*graphdef.leaves, *graphdef.build_order}
-        for place, head in enumerate(heads):
-            if isinstance(head, NodeHead) and is_plain(head.type):
-                self.nodes.append((place, head.type, head.names, children[place]))
-            elif place not in built:
-                self.others.append((place, head, children[place]))
-
-    def without(self, places: Mapping[int, Any]) -> "_Recipe":
-        """The same, but for what is there already; all leaves stay, since there is a value for each."""
-        recipe = _Recipe.__new__(_Recipe)
-        recipe.leaves = self.leaves
-        recipe.nodes = [each for each in self.nodes if each[0] not in places]
-        recipe.others = [each for each in self.others if each[0] not in places]
-        return recipe
-
-
-def _head_of_state(head: Head) -> StateHead | None:
-    return head if isinstance(head, StateHead) else None
-
-
-def _create(head: Head) -> Any:
-    """The object at a place, still without children."""
-    match head:
-        case NodeHead(type=cls):
-            foreign = foreign_type(cls)
-            return foreign.create(cls) if foreign is not None else Node.__new__(cls)
-        case StaticHead(key=key):
-            return key.value
-        case ListHead():
-            return []
-        case DictHead():
-            return {}
-        case _:
-            raise AssertionError(head)
+def note_origins(graphdef: GraphDef, objects: Sequence[Any], originals: Sequence[Any]) -> None:
+    """Says that the States of a graph were created where those of its original were."""
+    for place in graphdef.state_places:
+        objects[place]._place = originals[place]._place
 
 
 def build(head: Head, children: Sequence[Any]) -> Any:

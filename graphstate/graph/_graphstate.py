@@ -233,9 +233,9 @@ def _layout_like(like: Any) -> Layout:
         return like._layout
     if isinstance(like, GraphDef):
         return layout_of(like)
-    from ._flatten import flatten  # a Node is flattened only here, and _flatten is above this module
+    from ._plan import walk  # a Node is walked only here, and _plan is above this module
 
-    return layout_of(flatten(like).graphdef)
+    return layout_of(walk(like).graphdef)
 
 
 def _iter_items(values: Mapping[Any, Any], is_leaf: Callable[[Path], bool]) -> Iterator[tuple[Path, Any]]:

@@ -1,6 +1,7 @@
 """`Node`, the base class of all objects of the graph."""
 
 import functools
+import itertools
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from graphstate._compat import EVAL, current_trace
@@ -125,11 +126,17 @@ _set_plan = Node._graph_plan.__set__
 
 def new_node(cls: type, home: Home | None) -> Any:
     """A Node without attributes, whatever its class makes of `setattr`."""
-    node: Node = object.__new__(cls)
-    _set_version(node, 0)
-    _set_plan(node, None)
-    _set_home(node, home)
-    return node
+    return new_nodes(cls, 1, home)[0]
+
+
+def new_nodes(cls: type, count: int, home: Home | None) -> list[Any]:
+    """As many Nodes as `count` says."""
+    nodes: list[Any] = list(map(object.__new__, itertools.repeat(cls, count)))
+    for node in nodes:
+        _set_version(node, 0)
+        _set_plan(node, None)
+        _set_home(node, home)
+    return nodes
 
 
 def _noticed(method: Any) -> Any:

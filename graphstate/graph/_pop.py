@@ -6,13 +6,14 @@ from typing import Any, overload
 from graphstate.errors import FilterError, StructureError, some_of
 from graphstate.filters import Filter
 
-from ._flatten import Flat, flatten
+from ._flatten import Flat
 from ._foreign import foreign_type
 from ._graphstate import GraphState
 from ._heads import DictHead, ListHead, NodeHead
 from ._layout import layout_of
 from ._node import Node, check_changeable
 from ._path import Part, as_part, write_path
+from ._plan import walk
 from ._select import select_places
 from ._split import leaf_value
 
@@ -50,7 +51,7 @@ def pop(node: Any, *filters: Filter) -> GraphState | tuple[GraphState, ...]:
         raise FilterError(
             "`pop` needs a filter that says what to remove, but none came. `pop(node, ...)` removes all States."
         )
-    flat = flatten(node)
+    flat = walk(node)
     found = select_places(flat, filters)
     popped = tuple(_graphstate(flat, places) for places in found)
     _remove(flat, [place for places in found for place in places])

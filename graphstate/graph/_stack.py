@@ -18,11 +18,12 @@ from graphstate.errors import AliasError, AxisError, StateTypeError, StructureEr
 from ._attributes import is_graph_object
 from ._axes import StateAxes
 from ._diff import diff
-from ._flatten import Flat, flatten, unflatten
+from ._flatten import Flat, note_origins, unflatten
 from ._graphdef import GraphDef
 from ._heads import ArrayHead, DictHead, ListHead, NodeHead, StateHead
 from ._layout import record_of
 from ._path import show_path
+from ._plan import walk
 from ._split import leaf_value
 from ._state import State
 from ._summary import summarize_value
@@ -56,7 +57,7 @@ def stack(nodes: Sequence[Any], axis: int | StateAxes | None = 0) -> Any:
         raise StateTypeError(
             f"`stack` needs a sequence of Nodes, but one {type(nodes).__name__} came. Write `stack([node])`."
         )
-    flats = [flatten(node) for node in nodes]
+    flats = [walk(node) for node in nodes]
     if not flats:
         raise StructureError("`stack` needs at least one Node, but the sequence is empty.")
     _check_same_structure(flats)
@@ -89,7 +90,7 @@ def unstack(node: Any, axis: int | StateAxes | None = 0) -> list[Any]:
         >>> len(members), members[0].weight.value.shape
         (4, (2, 3))
     """
-    flat = flatten(node)
+    flat = walk(node)
     lanes = _lanes(flat, axis)
     stacked = [leaf_value(flat.objects[lane.place]) for lane in lanes]
     size = _size(lanes, stacked, "unstack")
@@ -116,7 +117,7 @@ def take(node: Any, index: Any, axis: int | StateAxes | None = 0) -> Any:
         >>> gs.take(ensemble, jnp.array([3, 0])).weight.value.shape
         (2, 2, 3)
     """
-    flat = flatten(node)
+    flat = walk(node)
     lanes = _lanes(flat, axis)
     stacked = [leaf_value(flat.objects[lane.place]) for lane in lanes]
     chosen = _checked_index(index, _size(lanes, stacked, "take"))
@@ -327,8 +328,9 @@ def _assemble(flats: Sequence[Flat], lanes: Sequence[_Lane], values: Sequence[An
     for place in _unmapped(graphdef, lanes):
         if place not in kept and all(flat.objects[place] is objects[place] for flat in flats):
             kept.update((below, objects[below]) for below in graphdef.reachable(place))
-    created = {place: item._place for place, item in enumerate(objects) if isinstance(item, State)}
-    return unflatten(graphdef, packed, existing=kept, places=created)[0]
+    made = unflatten(graphdef, packed, existing=kept)
+    note_origins(graphdef, made, objects)
+    return made[0]
 
 
 def _unmapped(graphdef: GraphDef, lanes: Sequence[_Lane]) -> list[int]:

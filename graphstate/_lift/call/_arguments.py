@@ -1,7 +1,6 @@
 """The arguments of one call: which of them are graph objects, and the one graph that they make together."""
 
 import inspect
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from graphstate.graph._flatten import flatten
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._heads import DictHead, ListHead, NodeHead, StateHead
 from graphstate.graph._path import shorten_path
+from graphstate.graph._picker import picker
 from graphstate.graph._plan import Plan, plan_of
 from graphstate.graph._state import State
 
@@ -28,7 +28,6 @@ __all__ = [
     "gather",
     "is_array_like",
     "make_shape",
-    "picker",
     "shown",
     "target_names",
 ]
@@ -68,13 +67,6 @@ class Shape:
         self.spots = spots
         self.rest = rest
         self.pick_rest = picker(rest)
-
-
-def picker(numbers: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    """What picks these items of a sequence, at the speed of C."""
-    if not numbers or tuple(numbers) == tuple(range(numbers[0], numbers[-1] + 1)):
-        return operator.itemgetter(slice(numbers[0], numbers[-1] + 1) if numbers else slice(0))
-    return operator.itemgetter(*numbers)
 
 
 class Joint:

@@ -98,12 +98,10 @@ def _build(graphdef: GraphDef, arguments: Arguments, values: Sequence[Any], coun
         pack(value) if isinstance(graphdef.heads[place], StateHead) else value
         for place, value in zip(places, values, strict=True)
     ]
-    created = {
-        place: target._place
-        for place, target in zip(places, arguments.targets, strict=True)
-        if isinstance(target, State)
-    }
-    objects = unflatten(graphdef, initial, places=created)
+    objects = unflatten(graphdef, initial)
+    for place, target in zip(places, arguments.targets, strict=True):
+        if isinstance(target, State):
+            objects[place]._place = target._place
     roots = [objects[0]] if count == 1 else list(objects[0])
     return Inside(graphdef, objects, roots, initial)
 

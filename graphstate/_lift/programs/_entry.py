@@ -17,7 +17,7 @@ import jax
 
 from graphstate import environ
 from graphstate._compat import Tracer, bare_type, trace_context
-from graphstate._lift.call._arguments import Arguments, Joint, Shape, function_name, picker
+from graphstate._lift.call._arguments import Arguments, Joint, Shape, function_name
 from graphstate._lift.call._boundary import Departure, Leaving, enter, leave
 from graphstate._lift.call._capture import CaptureFrame, Program, Source, trace_program, unread_inputs
 from graphstate._lift.call._traced import name_cells
@@ -26,6 +26,7 @@ from graphstate._trace import Cell, describe, local, unpack
 from graphstate.errors import TraceContextError
 from graphstate.graph._heads import StaticKey
 from graphstate.graph._node import Node
+from graphstate.graph._picker import picker
 from graphstate.graph._plan import plan_of
 from graphstate.graph._state import State
 from graphstate.random import RandomState
