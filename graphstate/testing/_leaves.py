@@ -13,7 +13,7 @@ from graphstate.graph._heads import StateHead
 
 from ._arrays import is_key
 
-__all__ = ["Leaves", "axis_in", "leaves_of", "rebuilt"]
+__all__ = ["Leaves", "axis_in", "leaves_of", "rebuilt", "specs_of"]
 
 
 class Leaves(NamedTuple):
@@ -38,6 +38,12 @@ def leaves_of(args: Sequence[Any], kwargs: dict[str, Any], in_axes: Any) -> Leav
     specs = argument_axes(in_axes, arguments, _case)
     axes = [specs[spot] for spot in arguments.shape.rest] + target_axes(arguments, specs, _case, LANES)
     return Leaves([*arguments.arrays(), *arguments.values()], axes)
+
+
+def specs_of(args: Sequence[Any], kwargs: dict[str, Any], in_axes: Any) -> tuple[list[Any], list[Any]]:
+    """The leaves of `(args, kwargs)`, Nodes among them, and what stands for each in `in_axes`."""
+    arguments = gather(tuple(args), dict(kwargs), "BatchCase", _case)
+    return list(arguments.leaves), argument_axes(in_axes, arguments, _case)
 
 
 def rebuilt(

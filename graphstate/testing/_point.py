@@ -46,6 +46,7 @@ class Point:
         tol: what counts as rounding.
         batched: whether the function takes the whole batch, rather than one lane.
         setup: what makes the States that the function holds fit the case, before each run.
+        is_exact: whether no difference is a matter of rounding.
         is_wide: whether real numbers are doubles, in arguments and in States.
         runs: what was run so far.
     """
@@ -57,6 +58,7 @@ class Point:
     tol: Tol
     batched: bool
     setup: Callable[["Point"], None] | None = None
+    is_exact: bool = False
     is_wide: bool = False
     runs: list[Run] = field(default_factory=list)
 
@@ -106,10 +108,30 @@ class Point:
         label = "the batch" if self.batched else "vmap"
         return self.run(label, program.call, case.args, case.kwargs, self.axes, lambda *_: self.change_held(change))
 
-    def lane(self, index: int, case: BatchCase | None = None, *, eagerly: bool = False) -> Outcome:
-        """One lane by itself: its slices, and a stream of random keys of its own; or, batched, a batch of one."""
+    def mapped_anew(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function mapped as the case says, and compiled, kept nowhere."""
+        axes = AxisTree.of(self.case.in_axes), AxisTree.of(self.case.out_axes)
+        made: Callable[..., Any] = mapped(function, *axes, self.states, self.case.axis_size, "split")
+        return made
+
+    def lane(
+        self,
+        index: int,
+        case: BatchCase | None = None,
+        *,
+        eagerly: bool = False,
+        call: Callable[..., Any] | None = None,
+    ) -> Outcome:
+        """One lane by itself: its slices, and a stream of random keys of its own; or, batched, a batch of one.
+
+        Args:
+            index: which lane.
+            case: the arguments, those of the point where none are given.
+            eagerly: whether the function runs uncompiled.
+            call: what is called in place of the function.
+        """
         case = case or self.case
-        function = self.function if eagerly else self.lane_program().call
+        function = call or (self.function if eagerly else self.lane_program().call)
         if self.batched:
             alone, only = case.permuted([index]), take_lanes(np.array([index]))
             return self.run(
@@ -155,7 +177,7 @@ class Point:
                 streams = streams_in((*self.closure.roots, *graphs))
                 keys = [stream.value for stream in streams]
                 try:
-                    result = call(*given, **named)
+                    result = _awaited(call(*given, **named))
                     drew = any(stream.value is not key for stream, key in zip(streams, keys, strict=True))
                     return observe(self.closure, given, named, result, axes)._replace(drew=drew)
                 except Exception as error:
@@ -180,6 +202,14 @@ class Point:
             axis = self.states.find(paths, record, None)
             if axis is not None:
                 map_value(state, lambda leaf, axis=axis: _changed(leaf, axis, change))  # type: ignore[misc]
+
+
+def _awaited(result: Any) -> Any:
+    """A result whose callbacks have run, and whose errors have come."""
+    for leaf in jax.tree.leaves(result):
+        if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer):
+            leaf.block_until_ready()
+    return result
 
 
 def _changed(leaf: Any, axis: int, change: Change) -> Any:

@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 import jax
 
 from graphstate.graph import StateAxes
-from graphstate.transform import assert_max_traces, jit, vmap
+from graphstate.graph._attributes import is_graph_object
+from graphstate.transform import assert_max_traces, checkpoint, for_loop, jit, vmap
 from graphstate.transform._assert_max_traces import CountedFunction
+
+from ._leaves import specs_of
 
 __all__ = ["Form", "Program", "program_of"]
 
@@ -93,9 +96,35 @@ def mapped(function: Callable[..., Any], in_axes: Any, out_axes: Any, states: St
     )
 
 
+def rematerialized(function: Callable[..., Any]) -> Any:
+    """`checkpoint`, compiled."""
+    return jit(checkpoint(function))
+
+
 def inner_map(function: Callable[..., Any], in_axes: Any, out_axes: Any, states: StateAxes, size: int) -> Any:
     """`vmap`, for another transform to take."""
     return vmap(function, in_axes=in_axes.tree(), out_axes=out_axes.tree(), state_in_axes=states, axis_size=size)
+
+
+def looped(function: Callable[..., Any], in_axes: "AxisTree") -> Any:
+    """`for_loop` over the first axis of what is mapped, compiled; Nodes that come out are left to where they live."""
+
+    def loop(*args: Any, **kwargs: Any) -> Any:
+        leaves, specs = specs_of(args, kwargs, in_axes.tree())
+        treedef = jax.tree.structure((args, kwargs))
+        spots = [spot for spot, spec in enumerate(specs) if spec is not None]
+
+        def body(*slices: Any) -> Any:
+            given = list(leaves)
+            for spot, item in zip(spots, slices, strict=True):
+                given[spot] = item
+            inner, named = jax.tree.unflatten(treedef, given)
+            result = function(*inner, **named)
+            return jax.tree.map(lambda leaf: None if is_graph_object(leaf) else leaf, result)
+
+        return for_loop(body, *(leaves[spot] for spot in spots))
+
+    return jit(loop)
 
 
 class AxisTree(NamedTuple):

@@ -29,6 +29,7 @@ __all__ = [
     "check_nested_vmap",
     "check_permutation",
     "check_vmap",
+    "nested",
 ]
 
 
@@ -240,10 +241,10 @@ def check_nested_vmap(fn: Any, case: BatchCase, *, tol: Tol | None = None, batch
     """
     point = point_of("check_nested_vmap", "a map of the map differs from the map", fn, case, tol, batched)
     if case.axis_size:
-        judge(_nested(point), lambda nested: [*against_loop(nested)])
+        judge(nested(point), against_loop)
 
 
-def _nested(point: Point) -> Point:
+def nested(point: Point) -> Point:
     """The map itself as the function of one lane."""
     case, function = point.case, point.function
     order = np.roll(np.arange(case.axis_size), 1)
@@ -266,8 +267,8 @@ def _nested(point: Point) -> Point:
         axes = AxisTree.of(case.in_axes), AxisTree.of(case.out_axes)
         function = program_of(function, Form("inner vmap", inner_map, (*axes, point.states, case.axis_size))).call
 
-    def setup(nested: Point) -> None:
-        nested.change_held(lambda leaf, axis: stacked([leaf, leaf]))
+    def setup(outer: Point) -> None:
+        outer.change_held(lambda leaf, axis: stacked([leaf, leaf]))
 
     return replace(point, function=function, case=outer, batched=False, setup=setup)
 

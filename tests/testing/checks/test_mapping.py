@@ -98,7 +98,7 @@ def test_it_raises_what_the_function_raises(check) -> None:
     def fail(x):
         raise ZeroDivisionError("on purpose")
 
-    with pytest.raises(ZeroDivisionError, match="on purpose"):
+    with pytest.raises(ZeroDivisionError, match=r"on purpose"):
         check(fail, CASE)
 
 
@@ -162,7 +162,7 @@ def test_sharing_that_is_lost_is_found() -> None:
             cell.shared = [gs.clone(cell.linear)]
         return x
 
-    with pytest.raises(PropertyError, match="structure or sharing has changed"):
+    with pytest.raises(PropertyError, match=r"structure or sharing has changed"):
         gst.check_vmap(batch, gst.BatchCase(3, (Cell(), X), in_axes=(None, 0)), batched=True)
 
 
@@ -172,13 +172,13 @@ def test_a_crash_on_one_side_only_is_said_so() -> None:
     def add(x):
         total.value += x
 
-    with pytest.raises(PropertyError, match="error: the loop works, but vmap raises BatchAxisError: `total`"):
+    with pytest.raises(PropertyError, match=r"error: the loop works, but vmap raises BatchAxisError: `total`"):
         gst.check_vmap(add, CASE)
-    with pytest.raises(BatchAxisError, match="`total`"):
+    with pytest.raises(BatchAxisError, match=r"`total`"):
         gst.check_permutation(add, CASE)
-    with pytest.raises(PropertyError, match="the loop works, but vmap raises TracerBoolConversionError"):
+    with pytest.raises(PropertyError, match=r"the loop works, but vmap raises TracerBoolConversionError"):
         gst.check_vmap(lambda x: x if x.sum() > 0 else -x, CASE)
-    with pytest.raises(PropertyError, match="batches of one raises ValueError: never alone"):
+    with pytest.raises(PropertyError, match=r"batches of one raises ValueError: never alone"):
         gst.check_vmap(lambda x: x if len(x) > 1 else _raise("never alone"), CASE, batched=True)
 
 
@@ -194,14 +194,14 @@ def test_an_operation_that_differs_from_itself_is_said_so() -> None:
         return x + jax.pure_callback(lambda: np.float32(generator.normal()), shape, vmap_method="sequential")
 
     with pytest.raises(
-        PropertyError, match="note: two identical runs of vmap differ: an operation gives something else"
+        PropertyError, match=r"note: two identical runs of vmap differ: an operation gives something else"
     ):
         gst.check_vmap(noise, CASE)
 
 
 def test_a_batched_function_that_draws_cannot_be_compared() -> None:
     rng = gs.random.RandomState(0)
-    with pytest.raises(StateTypeError, match="draws random numbers for a batch as a whole"):
+    with pytest.raises(StateTypeError, match=r"draws random numbers for a batch as a whole"):
         gst.check_vmap(lambda x: x + rng.normal(size=x.shape), CASE, batched=True)
 
 
@@ -210,7 +210,9 @@ def test_rounding_is_a_warning_with_both_figures() -> None:
         small = 1e-7 * x.shape[0]
         return ((one + x * small) - one) / small
 
-    with pytest.warns(gst.RoundingWarning, match="differs by .* of the largest element at output, and by .* in double"):
+    with pytest.warns(
+        gst.RoundingWarning, match=r"differs by .* of the largest element at output, and by .* in double"
+    ):
         gst.check_vmap(
             cancel, gst.BatchCase(3, (np.float32([0.1, 0.2, 0.7]), np.float32(1)), in_axes=(0, None)), batched=True
         )
@@ -218,11 +220,11 @@ def test_rounding_is_a_warning_with_both_figures() -> None:
 
 def test_a_larger_tolerance_can_be_given() -> None:
     gst.check_vmap(lambda x: x * (1 + 1e-4 * len(x)), CASE, batched=True, tol=gst.Tol(k=1e4))
-    with pytest.raises(gs.errors.AxisError, match="`Tol` needs a `k` of 0 or more, in units of eps, but got -1"):
+    with pytest.raises(gs.errors.AxisError, match=r"`Tol` needs a `k` of 0 or more, in units of eps, but got -1"):
         gst.Tol(-1)
 
 
 def test_an_empty_case_is_compared_by_its_types() -> None:
     gst.check_vmap(jnp.cumsum, CASE.with_batch(0))
-    with pytest.raises(PropertyError, match="the empty batch has"):
+    with pytest.raises(PropertyError, match=r"the empty batch has"):
         gst.check_vmap(lambda x: jnp.ones((1, 2)), CASE.with_batch(0), batched=True)
