@@ -77,8 +77,13 @@ def varying_axes(value: Any) -> frozenset[Any]:
 
 
 def named_axes(closed: Any) -> frozenset[Any]:
-    """The names of the axes that a program's collectives take."""
-    return frozenset(effect.name for effect in closed.jaxpr.effects if isinstance(effect, _core.NamedAxisEffect))
+    """The names of the axes that a program's collectives take; not all of these say so by an effect."""
+    found = {effect.name for effect in closed.jaxpr.effects if isinstance(effect, _core.NamedAxisEffect)}
+    for jaxpr in iter_jaxprs(closed):
+        for eqn in jaxpr.eqns:
+            for given in (eqn.params.get("axis_name"), eqn.params.get("axes")):
+                found.update(given if isinstance(given, tuple) else () if given is None else (given,))
+    return frozenset(found)
 
 
 def bare_type(value: Any) -> Any:

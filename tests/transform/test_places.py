@@ -53,6 +53,7 @@ WHOLE = {
     "jit, argument": lambda held: gs.jit(touch)(held),
     "jit, keyword": lambda held: gs.jit(lambda *, held: touch(held))(held=held),
     "vmap, not mapped": lambda held: gs.vmap(touch, in_axes=None, axis_size=LANES, out_axes=None)(held),
+    "pmap, not mapped": lambda held: gs.pmap(touch, in_axes=None, axis_size=8, out_axes=None)(held),
     "grad, aux": lambda held: gs.grad(lambda x, held: (x, touch(held)), has_aux=True)(1.0, held)[1],
     "grad, keyword": lambda held: gs.grad(lambda x, *, held: (x, touch(held)), has_aux=True)(1.0, held=held)[1],
     "jvp, closure": lambda held: gs.jvp(lambda x: (x, touch(held)), (1.0,), (1.0,), has_aux=True)[2],
@@ -112,6 +113,8 @@ def test_a_pytree_with_nodes_and_states_goes_in(place):
 SLICED = {
     "vmap, argument": lambda held: gs.vmap(touch)(held),
     "vmap, keyword": lambda held: gs.vmap(lambda *, held: touch(held))(held=held),
+    "pmap, argument": lambda held: gs.pmap(touch, mesh=MESH)(held),
+    "pmap, keyword": lambda held: gs.pmap(lambda *, held: touch(held), mesh=MESH)(held=held),
     "map, xs": lambda held: gs.map(touch, held),
     "map, batches": lambda held: gs.map(touch, held, batch_size=2),
     "for_loop, xs": lambda held: gs.for_loop(touch, held),
@@ -139,6 +142,7 @@ def test_a_stacked_pytree_with_nodes_and_states_goes_in(place):
 OUT = {
     "jit": lambda: gs.jit(bundle)(ONE),
     "vmap, one for all": lambda: gs.vmap(lambda: bundle(ONE), axis_size=LANES, out_axes=None)(),
+    "pmap, one for all": lambda: gs.pmap(lambda: bundle(ONE), axis_size=LANES, out_axes=None, mesh=MESH)(),
     "grad, aux": lambda: gs.grad(lambda x: (x, bundle(ONE)), has_aux=True)(1.0)[1],
     "checkpoint": lambda: gs.jit(gs.checkpoint(bundle))(ONE),
     "cond": lambda: gs.cond(True, bundle, lambda x: bundle(2 * x), ONE),
@@ -148,6 +152,7 @@ OUT = {
 }
 OUT_STACKED = {
     "vmap": lambda: gs.vmap(bundle)(STACK),
+    "pmap": lambda: gs.pmap(bundle, mesh=MESH)(STACK),
     "map": lambda: gs.map(bundle, STACK),
     "for_loop": lambda: gs.for_loop(bundle, STACK),
     "scan": lambda: gs.scan(lambda carry, x: (carry, bundle(x)), None, STACK)[1],

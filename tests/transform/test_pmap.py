@@ -17,6 +17,7 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 import graphstate as gs
+from graphstate.errors import AxisError, BatchAxisError, ShardingError, StateTypeError, TraceContextError
 
 DEVICES = (1, 2, 4, 8)
 EPSILON = float(jnp.finfo(jnp.float32).eps)
@@ -368,3 +369,297 @@ def test_no_kind_of_function_needs_a_collective(kind):
 
     kind(mapped, 8)
     assert [_collectives(program) for program in programs] == [[]]
+
+
+# Collectives
+
+XS = jnp.arange(16.0)
+COLLECTIVES = {
+    "all_gather": lambda x: lax.all_gather(x, "i"),
+    "ppermute": lambda x: lax.ppermute(x, "i", [(j, (j + 1) % 16) for j in range(16)]),
+    "all_to_all": lambda x: lax.all_to_all(jnp.arange(16.0) * x, "i", 0, 0),
+    "psum_scatter": lambda x: lax.psum_scatter(jnp.arange(16.0) * x, "i"),
+    "psum in a loop": lambda x: lax.fori_loop(0, 3, lambda _, total: total + lax.psum(x, "i"), 0.0),
+    "gradient of a psum": jax.grad(lambda x: lax.psum(x * x, "i")),
+    "size of the axis": lambda x: x * lax.psum(1, "i"),
+}
+REFUSED = {
+    "partial ppermute": (lambda x: lax.ppermute(x, "i", [(0, 1), (9, 3)]), AssertionError, "doesn't match the axis"),
+    "groups": (lambda x: lax.psum(x, "i", axis_index_groups=[[0, 1], [2, 3]]), NotImplementedError, "not supported"),
+    "the name of the mesh axis": (lambda x: lax.psum(x, "lanes"), NameError, "unbound axis name: lanes"),
+}
+
+
+@pytest.mark.parametrize("name", COLLECTIVES)
+def test_collectives_run_over_all_lanes(name):
+    expected = jax.vmap(COLLECTIVES[name], axis_name="i")(XS)
+    np.testing.assert_allclose(gs.pmap(COLLECTIVES[name], axis_name="i")(XS), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_vmap_refuses_is_refused(name):
+    f, error, text = REFUSED[name]
+    for transform in (jax.vmap, gs.pmap):
+        with pytest.raises(error, match=text):
+            transform(f, axis_name="i")(XS)
+
+
+def test_no_collective_runs_over_devices_only():
+    """Not where the mesh has an axis of that name, nor in a rule that only a derivative shows."""
+    mesh = Mesh(np.array(on(4)), ("i",))
+    assert gs.pmap(lambda x: lax.psum(x, "i"), axis_name="i", mesh=mesh)(XS).tolist() == [120.0] * 16
+
+    @jax.custom_vjp
+    def double(x):
+        return 2 * x
+
+    double.defvjp(lambda x: (2 * x, None), lambda _, cotangent: (lax.psum(cotangent, "i"),))
+    for given_ in ({"mesh": mesh}, {}):
+        inside = gs.pmap(jax.grad(double), axis_name="i", **given_)
+        assert inside(XS).tolist() == [16.0] * 16
+        outside = gs.pmap(double, axis_name="i", **given_)
+        with pytest.raises(NameError, match="unbound axis name: i"):
+            jax.grad(lambda x: outside(x).sum())(XS)  # noqa: B023
+
+
+def test_collectives_over_an_axis_around_are_those_of_that_axis():
+    f = lambda x: x + lax.psum(x, "around")  # noqa: E731
+    xs = numbers(3, 8)
+    expected = jax.vmap(jax.vmap(f), axis_name="around")(xs)
+    np.testing.assert_allclose(gs.vmap(gs.pmap(f), axis_name="around")(xs), expected, rtol=1e-6)
+
+
+@counts
+def test_many_calls_with_collectives_do_not_wait_for_each_other():
+    step = gs.pmap(lambda x: x - lax.pmean(x, "i"), axis_name="i")
+    x = step(XS)
+    for _ in range(300):
+        x = step(x)
+    np.testing.assert_allclose(x, XS - 7.5, atol=1e-5)
+
+
+# What lanes may write
+
+
+def test_a_write_that_depends_on_the_lane_is_refused_where_one_state_has_to_hold_it():
+    total = gs.State(jnp.float32(0))
+
+    def write(x):
+        total.value = x
+
+    def write_index(x):
+        total.value = lax.axis_index("i").astype(x.dtype)
+
+    for f in (write, write_index):
+        with pytest.raises(BatchAxisError, match=r"`total` .* is not mapped, .* the values of 16 lanes"):
+            gs.pmap(f, axis_name="i")(XS)
+    assert total.value == 0.0
+
+    def write_mean(x):
+        total.value = lax.pmean(x, "i")
+
+    gs.pmap(write_mean, axis_name="i")(XS)
+    assert total.value == 7.5
+
+
+def test_streams_that_are_not_drawn_from_stay():
+    node = Learner(0)
+    key = jax.random.key_data(node.dropout.rng.value)
+    gs.pmap(lambda node, x: node.layer(x), in_axes=(None, 0))(node, numbers(8, 4))
+    np.testing.assert_array_equal(jax.random.key_data(node.dropout.rng.value), key)
+    assert len(node.dropout.rng.value.sharding.device_set) == 8  # and are not moved again
+
+
+def test_values_that_are_trees_lie_where_they_are_needed():
+    state = gs.State({"a": jnp.ones((3, 8)), "b": [np.zeros((2, 8), np.float32)]})
+    total = gs.State([jnp.ones(2)])
+
+    def add(state, x):
+        state.value["b"][0] + total.value[0]
+        return state.value["a"].sum() * x + total.value[0].sum()
+
+    np.testing.assert_array_equal(gs.pmap(add, in_axes=(-1, 0))(state, jnp.arange(8.0)), 3 * np.arange(8.0) + 2)
+    assert all(is_spread(leaf, 8, axis=1) for leaf in jax.tree.leaves(state.value))
+    assert total.value[0].sharding.is_fully_replicated
+    assert len(total.value[0].sharding.device_set) == 8
+
+
+@pytest.mark.parametrize("donates", [False, True])
+def test_a_call_that_fails_leaves_everything_where_it_was(donates):
+    hidden = gs.HiddenState(jnp.zeros(8))
+    before = hidden.value
+
+    def fail(x):
+        hidden.value = hidden.value + x
+        raise RuntimeError("it failed")
+
+    with pytest.raises(RuntimeError, match="it failed"):
+        gs.pmap(fail, state_in_axes=gs.HiddenState, donate_states=donates)(jnp.arange(8.0))
+    assert hidden.value is before
+
+
+# In and around other transforms: tests/transform/test_nesting.py has every pair
+
+
+def test_a_pmap_in_lanes_or_shards_is_vmap():
+    double = gs.pmap(lambda x: 2 * x)
+    xs = numbers(8, 3)  # three lanes: no number of devices but one divides them
+    np.testing.assert_array_equal(gs.pmap(double)(xs), 2 * xs)
+    mesh = Mesh(np.array(on(8)), ("x",))
+    split = PartitionSpec("x")
+    np.testing.assert_array_equal(gs.shard_map(gs.vmap(double), mesh=mesh, in_specs=split, out_specs=split)(xs), 2 * xs)
+    with pytest.raises(AxisError, match="3 lanes are no multiple of 8 devices"):
+        double(xs[0])
+
+
+@counts
+def test_derivatives_by_what_all_lanes_share_are_summed_over_them():
+    weight, xs = gs.ParamState(numbers(4)), numbers(8, 4)
+    loss = lambda x: jnp.tanh(x @ weight.value)  # noqa: E731
+    total = lambda: gs.pmap(loss)(xs).sum()  # noqa: E731
+    expected = jax.grad(lambda w: jnp.tanh(xs @ w).sum())(weight.value)
+    for call in (gs.grad(total, states=weight), gs.jit(gs.grad(total, states=weight))):
+        np.testing.assert_allclose(call(), expected, rtol=1e-5)
+
+
+def test_methods_are_mapped():
+    class Scale(gs.Node):
+        def __init__(self):
+            self.factor = gs.ParamState(jnp.arange(8.0))
+            self.mapped = gs.pmap(self._lane, state_in_axes=gs.ParamState)
+
+        def _lane(self, x):
+            return self.factor.value * x
+
+        @gs.pmap(in_axes=(0, None))
+        def decorated(self, x):
+            return self.factor.value * x
+
+    scale = Scale()
+    twice = gs.clone(scale)
+    twice.factor.value = 2 * twice.factor.value
+    np.testing.assert_array_equal(scale.mapped(jnp.ones(8)), np.arange(8))
+    np.testing.assert_array_equal(twice.mapped(jnp.ones(8)), 2 * np.arange(8))
+    np.testing.assert_array_equal(scale.decorated(2.0), 2 * np.arange(8))
+
+
+def test_it_is_a_mapping_that_is_compiled():
+    mapped = gs.pmap(lambda x, *, y: x + y)
+    assert isinstance(mapped, gs.StatefulMapping)
+    assert mapped.eval_shape(XS, y=XS).shape == (16,)
+    assert "shard_map" in str(mapped.trace(XS, y=XS).jaxpr)
+    abstract = mapped.lower(jax.ShapeDtypeStruct((16,), jnp.float32), y=XS).compile()
+    assert abstract.memory_analysis().argument_size_in_bytes == 2 * 16 * 4 // 8
+    with jax.disable_jit():
+        np.testing.assert_array_equal(mapped(XS, y=XS), 2 * XS)
+
+
+def test_no_lanes_and_lanes_without_arguments_work():
+    assert gs.pmap(lambda x: 2 * x)(jnp.zeros((0, 3))).shape == (0, 3)
+    assert gs.pmap(lambda: gs.random.uniform(), axis_size=8)().shape == (8,)
+
+
+# Uneven numbers of lanes
+
+
+def test_lanes_that_the_devices_do_not_divide_may_be_padded():
+    total = gs.State(jnp.float32(0))
+    rng = gs.random.RandomState(0)
+
+    def lane(x, scale):
+        total.value = total.value + 1.0
+        return x * scale, rng.uniform()
+
+    def run(mapped):
+        rng.seed(0)
+        return mapped(lane, in_axes=(1, None), out_axes=(1, 0))(numbers(2, 10), jnp.float32(3))
+
+    for ours, oracle in zip(run(functools.partial(gs.pmap, uneven="pad")), run(on_one_device), strict=True):
+        np.testing.assert_array_equal(ours, oracle)
+    assert total.value == 2.0
+
+
+def test_lanes_are_not_padded_where_that_would_change_something():
+    hidden = gs.HiddenState(jnp.zeros(10))
+
+    def write(x):
+        hidden.value = hidden.value + x
+
+    def write_argument(state, x):
+        state.value = state.value + x
+
+    spread_states = {"uneven": "pad", "state_in_axes": gs.HiddenState}
+    text = r"`uneven=\"pad\"` of `pmap` adds lanes whose results are dropped, but `hidden` .* is mapped and was written"
+    with pytest.raises(AxisError, match=text):
+        gs.pmap(write, **spread_states)(jnp.arange(10.0))
+    with pytest.raises(AxisError, match=text.replace("hidden", "state")):
+        gs.pmap(write_argument, uneven="pad")(hidden, jnp.arange(10.0))
+    with pytest.raises(AxisError, match="adds lanes, which would take part in the collectives over 'i'"):
+        gs.pmap(lambda x: lax.psum(x, "i"), axis_name="i", uneven="pad")(jnp.arange(10.0))
+    assert hidden.value.tolist() == [0.0] * 10
+
+
+# Errors
+
+
+def test_lanes_that_the_devices_do_not_divide_are_an_error_with_two_ways_out():
+    with pytest.raises(AxisError, match=r"10 lanes are no multiple of 8 devices .*'lanes': 8.*`devices=`.*\"pad\""):
+        gs.pmap(lambda x: x)(jnp.arange(10.0))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        ({"mesh_axes": "x"}, "no `mesh` was given"),
+        ({"devices": []}, "`devices` is empty"),
+        ({"devices": "all", "mesh": "grid"}, "was given both"),
+        ({"mesh": "grid", "mesh_axes": ("a", "c")}, "it has 'c', and the axes of the mesh are 'a', 'b'"),
+        ({"mesh": "grid", "mesh_axes": ("a", "a")}, r"each once, but it has \('a', 'a'\)"),
+        ({"uneven": "fewer"}, "`uneven` is one of 'error', 'pad', but it is 'fewer'"),
+        ({"rng": "other"}, "`rng` is one of"),
+        ({"in_axes": (0, 0)}, "must have an entry for each of the 1 positional arguments"),
+        ({"in_axes": None}, "`pmap` needs something to map over"),
+    ],
+    ids=str,
+)
+def test_parameters_that_make_no_sense_are_refused(parameters, text):
+    known = {"grid": Mesh(np.array(on(4)).reshape(2, 2), ("a", "b")), "all": on(8)}
+    given_ = {name: known.get(value, value) if isinstance(value, str) else value for name, value in parameters.items()}
+    with pytest.raises(AxisError, match=text):
+        gs.pmap(lambda x: x, **given_)(XS)
+
+
+def test_what_was_put_on_other_devices_is_named():
+    elsewhere = jax.device_put(jnp.arange(8.0), jax.devices()[1])
+    hidden = gs.HiddenState(elsewhere)
+    double = lambda node, x: node.value * x  # noqa: E731
+    for call, name in (
+        (lambda: gs.pmap(double)(gs.HiddenState(jnp.ones(8)), elsewhere), "x"),
+        (lambda: gs.pmap(double)(hidden, jnp.ones(8)), "node"),
+        (lambda: gs.pmap(lambda x: x + hidden.value.sum())(jnp.ones(8)), "hidden"),
+    ):
+        with pytest.raises(ShardingError, match=rf"`pmap` of .* on 8 devices .*, but `{name}` was put somewhere else"):
+            call()
+    assert hidden.value is elsewhere
+
+
+@pytest.mark.parametrize("implementation", ["rbg", "unsafe_rbg"])
+def test_keys_whose_numbers_would_depend_on_the_devices_are_refused(implementation):
+    keys = jax.random.split(jax.random.key(0, impl=implementation), 8)
+    with pytest.raises(StateTypeError, match="with `rbg` keys they depend on how many lanes a device runs"):
+        gs.pmap(jax.random.normal)(keys)
+
+
+def test_the_mesh_of_a_block_must_be_that_of_the_map():
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    scan = lambda x: lax.scan(lambda total, _: (total + x, None), 0 * x, None, length=3)[0]  # noqa: E731
+    triple = gs.pmap(scan)
+    triple(XS)
+    with jax.set_mesh(mesh):
+        for call in (triple, gs.jit(triple)):
+            with pytest.raises(
+                TraceContextError, match=r"\{'lanes': 8\} \(Auto\).*`jax.set_mesh`.*\{'x': 8\} \(Auto\)"
+            ):
+                call(XS)
+        for call in (gs.pmap(scan, mesh=mesh), gs.jit(gs.pmap(scan, mesh=mesh))):
+            np.testing.assert_array_equal(call(XS), 3 * XS)

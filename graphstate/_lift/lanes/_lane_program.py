@@ -102,8 +102,10 @@ class LaneProgramCall(LaneCall):
         axis_env = [] if self.axis_name is None else [(self.axis_name, lanes)]
         program, shape = jax.make_jaxpr(body, axis_env=axis_env, return_shape=True)(*map(slice_type, stacked))
         claims = [(len(jax.tree.leaves(value)), error) for value, error in zip(shape[1], errors, strict=True)]
-        vectorize = functools.partial(self.options.mapping, axis_name=self.axis_name)
-        return Lane(program, jax.tree.structure(shape[0]), is_shared, claims, self.axis_name, vectorize)
+        # Where none is seen the lane axis has no name: a collective that was missed raises, and sums up no part of it.
+        axis_name = self.axis_name if self.axis_name in named_axes(program) else None
+        vectorize = functools.partial(self.options.mapping, axis_name=axis_name)
+        return Lane(program, jax.tree.structure(shape[0]), is_shared, claims, axis_name, vectorize)
 
 
 class Lane(NamedTuple):
@@ -114,7 +116,7 @@ class Lane(NamedTuple):
         treedef: the structure of what leaves.
         is_shared: for each leaf of that whether it is the same in all lanes.
         claims: of each claimed value the number of leaves, and the error that is raised if it depends on the lane.
-        axis_name: what its collectives call the lane axis, or None.
+        axis_name: what its collectives call the lane axis; None if it has none.
         vectorize: `jax.vmap`, with that name.
     """
 
@@ -128,7 +130,7 @@ class Lane(NamedTuple):
     @property
     def communicates(self) -> bool:
         """Whether it has collectives over the lane axis, or asks for the number of the lane by its name."""
-        return self.axis_name in named_axes(self.program)
+        return self.axis_name is not None
 
     def run(self, *inputs: Any) -> list[Any]:
         """What leaves one lane, flat."""

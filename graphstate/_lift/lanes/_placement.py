@@ -130,8 +130,8 @@ class Placement:
                 raise ShardingError(
                     f"`pmap` of `{function_name(self._function)}` runs on {len(self._mesh.devices)} devices (the mesh "
                     f"is {self._mesh}), but {self._name(leaf, arguments, cells, inputs)} was put somewhere else: "
-                    f"{leaf.sharding}. Leave it where it was made, move it first (`jax.device_put(value, sharding)`), "
-                    "or give `pmap` those devices (`devices=`)."
+                    f"{leaf.sharding}. Move it (`jax.device_put(value, sharding)`), or give `pmap` those devices "
+                    "(`devices=`). What was put nowhere goes where it is needed."
                 )
 
     def _name(self, leaf: Any, arguments: Arguments, cells: Sequence[Cell], inputs: Sequence[Any]) -> str:

@@ -7,11 +7,12 @@ device.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from graphstate._compat import iter_jaxprs
 from graphstate._lift.call._arguments import Arguments
@@ -78,7 +79,7 @@ class SpreadCall(LaneProgramCall):
 
     def launch(self, frame: LaneProgramFrame, inputs: list[Any], axes: list[Axis], lanes: int) -> list[Any]:
         """Traces one lane, and runs all of them."""
-        with _in_lanes(True):
+        with _in_lanes(True), nullcontext() if self.stays else _no_mesh():
             return super().launch(frame, inputs, axes, lanes)
 
     def run_lanes(self, lane: Lane, stacked: list[Any], lanes: int) -> list[Any]:
@@ -90,11 +91,20 @@ class SpreadCall(LaneProgramCall):
         if added:
             self._check_padding(lane, lanes)
             stacked = [_padded(leaf, added) for leaf in stacked]
-        is_local = not (lane.communicates or _has_shards(lane))
-        outputs = self._run_apart(lane, stacked) if is_local else self._run_as_one(lane, stacked)
+        outputs = self._run_apart(lane, stacked) if self._are_apart(lane) else self._run_as_one(lane, stacked)
         if not added:
             return outputs
         return [leaf if shared else leaf[:lanes] for leaf, shared in zip(outputs, lane.is_shared, strict=True)]
+
+    def _are_apart(self, lane: Lane) -> bool:
+        """Whether the lanes of one device need nothing of those of another.
+
+        If the mesh calls one of its axes as the user calls the lane axis, a collective in a rule of differentiation,
+        which is seen only when the call is differentiated, would run over devices.
+        """
+        names = {eqn.primitive.name for jaxpr in iter_jaxprs(lane.program) for eqn in jaxpr.eqns}
+        may_hide = self.axis_name in self.mesh.mesh.axis_names and any(name.startswith("custom_") for name in names)
+        return not (lane.communicates or "shard_map" in names or may_hide)
 
     def _run_apart(self, lane: Lane, stacked: list[Any]) -> list[Any]:
         """Each device runs its lanes; they do not communicate."""
@@ -147,20 +157,25 @@ def _check_context(mesh: LaneMesh) -> None:
     context = jax.sharding.get_abstract_mesh()
     if not context.empty and context != mesh.mesh.abstract_mesh:
         raise TraceContextError(
-            f"`pmap` spreads its lanes over the mesh {mesh.mesh.abstract_mesh}, but is called within `jax.set_mesh` of "
-            f"another one: {context}. Give it that mesh (`mesh=`), with axes of type Auto as "
-            "`graphstate.parallel.make_mesh` makes them, or call it outside of the block."
+            f"`pmap` spreads its lanes over the mesh {_shown(mesh.mesh.abstract_mesh)}, but is called within "
+            f"`jax.set_mesh` of another one: {_shown(context)}. Give `pmap` that mesh (`mesh=`), with axes of type "
+            "Auto as `graphstate.parallel.make_mesh` makes them, or call it outside of the block."
         )
+
+
+def _shown(mesh: AbstractMesh) -> str:
+    return f"{dict(mesh.shape)!r} ({', '.join(kind.name for kind in mesh.axis_types)})"
+
+
+def _no_mesh() -> AbstractContextManager[Any]:
+    """A block without the mesh of `jax.set_mesh`: the program of a lane runs within a shard of the same mesh."""
+    block: AbstractContextManager[Any] = jax.sharding.use_abstract_mesh(AbstractMesh((), ()))
+    return block
 
 
 def _padded(leaf: Any, added: int) -> Any:
     """An array with its first lane repeated at the end: what it does there is done with good values."""
     return jnp.concatenate([leaf, *[leaf[:1]] * added])
-
-
-def _has_shards(lane: Lane) -> bool:
-    """Whether the lane runs on several devices itself."""
-    return any(eqn.primitive.name == "shard_map" for jaxpr in iter_jaxprs(lane.program) for eqn in jaxpr.eqns)
 
 
 def _check_keys(lane: Lane) -> None:
