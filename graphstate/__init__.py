@@ -9,6 +9,8 @@ nn, optim   layers and optimizers
 errors      everything that is raised
 """
 
+import sys
+
 from . import environ, errors, filters, graph, nn, optim, random, transform
 from .graph import (
     BatchState,
@@ -141,3 +143,8 @@ __all__ = [
     "vmap",
     "while_loop",
 ]
+
+if sys.modules.get("hypothesis"):  # otherwise hypothesis does the same when it is imported
+    from .testing._types import register_types
+
+    register_types()
