@@ -10,10 +10,10 @@ the head, whichever path comes first.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import EllipsisType, UnionType
-from typing import Any, Protocol, TypeAlias, get_origin
+from typing import Any, Protocol, TypeAlias, get_args, get_origin
 
 from graphstate.errors import StateTypeError
 
@@ -287,6 +287,56 @@ def to_predicate(filter: Filter) -> Predicate:
         f"or a tuple or list of them (any), but {str(filter)[:60]!r} of type {type(filter).__name__} came. "
         f"{_way_out(filter)}"
     )
+
+
+def lasting_key(filters: Sequence[Filter]) -> Hashable | None:
+    """A key that is equal for filters that select alike, at any time; None where there is no such key.
+
+    A function may answer otherwise the next time, and so may a class of the user that decides itself what its
+    subclasses are; a list counts as what is in it now.
+
+    Args:
+        filters: what `to_predicate` takes.
+    """
+    keys = []
+    for each in filters:
+        key = _lasting_key(each)
+        if key is None:
+            return None
+        keys.append(key)
+    return tuple(keys)
+
+
+def _lasting_key(filter: Any) -> Hashable | None:
+    kind = type(filter)
+    if kind is type or kind is str or filter is ...:
+        return filter  # type: ignore[no-any-return]
+    if filter is None:
+        return _Always, False
+    if kind is _Always:
+        return _Always, filter.answer
+    if kind is UnionType:
+        return _joint_key(_Any, get_args(filter))
+    if kind is tuple or kind is list:
+        return _joint_key(_Any, filter)
+    if kind is OfType:
+        return _lasting_key(filter.kind)
+    if kind is WithTag:
+        return _lasting_key(filter.tag)
+    if kind is PathContains:
+        return PathContains, str(filter.part)
+    if kind is _Any:
+        return _joint_key(_Any, filter.parts)
+    if kind is _Both:
+        return _joint_key(_Both, (filter.left, filter.right))
+    if kind is _Not:
+        return _joint_key(_Not, (filter.part,))
+    return None
+
+
+def _joint_key(how: type, filters: Sequence[Filter]) -> Hashable | None:
+    keys = lasting_key(filters)
+    return None if keys is None else (how, keys)
 
 
 def _way_out(filter: object) -> str:

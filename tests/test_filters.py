@@ -1,5 +1,6 @@
 """Filters: what each kind selects, how they combine, and what is refused."""
 
+import abc
 import pickle
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphstate.errors import GraphStateError, StateTypeError
-from graphstate.filters import Filter, OfType, Path, PathContains, Predicate, WithTag, to_predicate
+from graphstate.filters import Filter, OfType, Path, PathContains, Predicate, WithTag, lasting_key, to_predicate
 from graphstate.graph import BatchState, HiddenState, LongTermState, ParamState, State
 
 
@@ -305,3 +306,57 @@ def test_words_do_not_combine_filters(use: Any) -> None:
 def test_a_filter_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         PathContains("a").part = "b"  # type: ignore[misc]
+
+
+class _Named(Predicate):
+    def matches(self, paths: Any, record: Any) -> bool:
+        return True
+
+
+class _Family(abc.ABC):  # noqa: B024, its metaclass is what counts
+    pass
+
+
+@pytest.mark.parametrize(
+    "changing",
+    [
+        lambda path, record: True,
+        _Named(),
+        _Family,
+        ParamState | _Family,
+        OfType(_Family),
+        (ParamState, [len]),
+        ~_Named(),
+        OfType(ParamState) & len,
+        "frozen" | _Named(),
+    ],
+    ids=repr,
+)
+def test_what_may_answer_otherwise_the_next_time_has_no_lasting_key(changing: Filter) -> None:
+    assert lasting_key([changing]) is None
+    assert lasting_key([ParamState, changing]) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (ParamState, OfType(ParamState)),
+        ("frozen", WithTag("frozen")),
+        (ParamState | BatchState, (ParamState, BatchState)),
+        ([None, ...], (None, ...)),
+        (PathContains(0), PathContains("0")),
+        (~OfType(ParamState) & "frozen", ~OfType(ParamState) & WithTag("frozen")),
+    ],
+    ids=repr,
+)
+def test_filters_that_select_alike_have_one_lasting_key(one: Filter, two: Filter) -> None:
+    assert lasting_key([one]) == lasting_key([two]) is not None
+
+
+def test_filters_that_select_otherwise_have_other_keys() -> None:
+    type_ = OfType(ParamState)
+    filters: list[Filter] = [
+        ParamState, "a", "b", ..., None, PathContains("a"), PathContains(1), PathContains(True), (ParamState,),
+        (ParamState, "a"), type_ & "a", ~type_, ~~type_, type_ | ~type_, (), ParamState | BatchState,
+    ]  # fmt: skip
+    assert len({lasting_key([each]) for each in filters}) == len(filters)

@@ -8,8 +8,8 @@ from jax.sharding import PartitionSpec
 from graphstate.errors import AxisError
 from graphstate.filters import Filter, to_predicate
 
-from ._layout import check_order
 from ._path import Path, show_path
+from ._selection import check_order
 
 __all__ = ["StateAxes"]
 

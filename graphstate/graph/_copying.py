@@ -64,7 +64,8 @@ def _copied(root: Any, memo: dict[int, Any]) -> tuple[Flat, list[Any]]:
     outside: dict[int, Any] = {}
     flat, outside = flatten_within(root, lambda value: id(value) in memo) if memo else (walk(root), outside)
     existing = {place: memo[id(item)] for place, item in outside.items()}
-    values = read_arrays(flat) or [_copy_leaf(leaf, memo) for leaf in flat.leaves]
+    leaves = flat.leaves
+    values = read_arrays(leaves, flat.graphdef.only_states) or [_copy_leaf(leaf, memo) for leaf in leaves]
     objects = unflatten(flat.graphdef, values, existing=existing)
     note_origins(flat.graphdef, objects, flat.objects)
     return flat, objects

@@ -20,6 +20,7 @@ from ._heads import (
     TupleHead,
     WrapperHead,
 )
+from ._kept import Kept
 from ._path import Part, Path, as_part, follow, part_order, path_from, show_path
 from ._ways import Paths, References, Ways
 
@@ -139,6 +140,16 @@ class GraphDef:
     def state_places(self) -> Sequence[int]:
         """The places of the States, in order."""
         return self._cached("state_places", _state_places)  # type: ignore[no-any-return]
+
+    @property
+    def only_states(self) -> bool:
+        """Whether all leaves are States."""
+        return len(self.state_places) == len(self.leaves)
+
+    @property
+    def kept(self) -> Kept:
+        """What was looked up for this structure."""
+        return self._cached("kept", Kept)  # type: ignore[no-any-return]
 
     def _cached(self, name: str, compute: Any) -> Any:
         value = self._cache.get(name)

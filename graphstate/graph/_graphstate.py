@@ -4,7 +4,7 @@ The values are children of one pytree node, however large the graph; paths, type
 part, a `Layout`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Self
 
 import jax
@@ -14,9 +14,11 @@ from graphstate.filters import Filter
 
 from ._graphdef import GraphDef
 from ._heads import StateHead
-from ._layout import Layout, check_exhaustive, layout_from_paths, layout_of, partition, union
+from ._layout import Layout, layout_from_paths, layout_of, union
 from ._layout import record_of as record_of
+from ._mapping import PathItems, PathKeys
 from ._path import Path, split_key, write_path
+from ._selection import Part, check_exhaustive, partition
 from ._state import State
 
 __all__ = ["GraphState"]
@@ -123,6 +125,14 @@ class GraphState(Mapping[Path, Any]):
     def __iter__(self) -> Iterator[Path]:
         return iter(self._layout.paths)
 
+    def keys(self) -> KeysView[Path]:
+        """The paths."""
+        return PathKeys(self)
+
+    def items(self) -> ItemsView[Path, Any]:
+        """The paths and values."""
+        return PathItems(self)
+
     def values(self) -> ValuesView[Any]:
         """The values, in the order of the paths."""
         return dict(enumerate(self._values)).values()  # the paths of a deep graph are not written out for this
@@ -163,8 +173,8 @@ class GraphState(Mapping[Path, Any]):
 
     def filter(self, *filters: Filter) -> "GraphState":
         """The part that any of the filters selects."""
-        (chosen,) = partition(self._layout, self._values, [tuple(filters)])
-        return self._select(chosen)
+        (part,) = partition(self._layout, self._values, [tuple(filters)])
+        return self._select(part)
 
     def split(self, *filters: Filter) -> "tuple[GraphState, ...]":
         """One part for each filter, first match wins.
@@ -176,8 +186,8 @@ class GraphState(Mapping[Path, Any]):
         check_exhaustive(self._layout, parts, "GraphState.split")
         return tuple(map(self._select, parts))
 
-    def _select(self, indices: list[int]) -> "GraphState":
-        return GraphState._make(self._layout.select(indices), [self._values[index] for index in indices])
+    def _select(self, part: Part) -> "GraphState":
+        return GraphState._make(part.layout, part.pick(self._values))
 
     def map(self, function: Callable[..., Any], *others: "GraphState") -> "GraphState":
         """Applies `function` to every value and those of `others` at the same path.

@@ -11,11 +11,11 @@ import jax
 import numpy as np
 
 from graphstate._trace import outer_value, unpack
-from graphstate.errors import FilterError, StructureError, UpdateError, some_of
-from graphstate.filters import Filter, to_predicate
+from graphstate.errors import StructureError, UpdateError
 
 from ._graphdef import GraphDef
 from ._heads import ArrayHead, StateHead
+from ._kept import Kept
 from ._path import Part, Path, follow, part_order, path_from, show_path, write_path
 from ._state import State
 from ._ways import Paths, Ways
@@ -25,10 +25,7 @@ __all__ = [
     "LeafHead",
     "LiveRecord",
     "Record",
-    "check_exhaustive",
-    "check_order",
     "layout_of",
-    "partition",
     "union",
 ]
 
@@ -124,6 +121,16 @@ class Layout:
     def paths(self) -> list[Path]:
         """The path of each value."""
         return self._cached("paths", lambda: [self.path(index) for index in range(len(self.leaves))])  # type: ignore[no-any-return]
+
+    @property
+    def only_states(self) -> bool:
+        """Whether all values are those of States."""
+        return self._cached("only_states", lambda: all(isinstance(head, StateHead) for _, head in self.leaves))  # type: ignore[no-any-return]
+
+    @property
+    def kept(self) -> Kept:
+        """What was looked up for this layout."""
+        return self._cached("kept", Kept)  # type: ignore[no-any-return]
 
     @property
     def rows(self) -> dict[str, int]:
@@ -336,47 +343,6 @@ class _Table:
             order.append(row)
             pending += sorted(below.get(row, ()), key=lambda child: part_order(self.edges[child][1]), reverse=True)
         return order[1:]
-
-
-def partition(layout: Layout, values: Iterable[Any], filters: Iterable[Filter]) -> list[list[int]]:
-    """For each filter the indices of the values that it is the first to match."""
-    filters = list(filters)
-    check_order(filters)
-    if len(filters) == 1 and filters[0] is ...:
-        return [list(range(len(layout.leaves)))]
-    predicates = [to_predicate(each) for each in filters]
-    parts: list[list[int]] = [[] for _ in filters]
-    for index, ((_, head), value) in enumerate(zip(layout.leaves, values, strict=True)):
-        record = record_of(head, value)
-        paths = layout.all_paths(index)
-        for part, predicate in zip(parts, predicates, strict=True):
-            if predicate.matches(paths, record):
-                part.append(index)
-                break
-    return parts
-
-
-def check_order(filters: Sequence[Any]) -> None:
-    """Refuses `...` before another filter, which would select nothing."""
-    for position, each in enumerate(filters[:-1], start=1):
-        if each is ...:
-            raise FilterError(
-                f"`...` selects all that is left, so it must be the last filter, but it is number {position} "
-                f"of {len(filters)}. Move it to the end."
-            )
-
-
-def check_exhaustive(layout: Layout, parts: list[list[int]], call: str) -> None:
-    """Refuses filters that leave values over."""
-    chosen = {index for part in parts for index in part}
-    left = [index for index in range(len(layout.leaves)) if index not in chosen]
-    if not left:
-        return
-    names = [f"{write_path(layout.path(index)) or '(root)'} ({kind_of(layout.leaves[index][1])})" for index in left]
-    raise FilterError(
-        f"`{call}` needs a filter for every state, but none of its {len(parts)} filters matches:\n{some_of(names)}\n"
-        "Add `...` as the last filter to collect the rest."
-    )
 
 
 def kind_of(head: LeafHead) -> str:

@@ -6,6 +6,7 @@ once; everything else refers to a plan by its serial number, which no other plan
 
 import itertools
 import operator
+from collections.abc import Sequence
 from typing import Any, Final
 
 from graphstate._compat import ArrayImpl
@@ -125,10 +126,9 @@ def walk(root: Any) -> Flat:
     return plan_of(root).flat(root) if isinstance(root, Node) else flatten(root)
 
 
-def read_arrays(flat: Flat) -> list[Any] | None:
-    """The values of a graph with nothing but States that hold arrays, where nothing is being traced; else None."""
-    leaves = flat.leaves
-    if is_tracing() or len(leaves) != len(flat.graphdef.state_places):
+def read_arrays(leaves: Sequence[Any], only_states: bool) -> list[Any] | None:
+    """The values of leaves that are nothing but States with arrays, where nothing is being traced; else None."""
+    if not only_states or is_tracing():
         return None
     values = read_cells(leaves)
     return values if set(map(type, values)) <= {ArrayImpl} else None

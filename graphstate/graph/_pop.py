@@ -1,6 +1,6 @@
 """`pop`: taking States out of an object graph."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
 from graphstate.errors import FilterError, StructureError, some_of
@@ -53,12 +53,12 @@ def pop(node: Any, *filters: Filter) -> GraphState | tuple[GraphState, ...]:
         )
     flat = walk(node)
     found = select_places(flat, filters)
-    popped = tuple(_graphstate(flat, places) for places in found)
-    _remove(flat, [place for places in found for place in places])
+    popped = tuple(_graphstate(flat, places.numbers) for places in found)
+    _remove(flat, [place for places in found for place in places.numbers])
     return popped[0] if len(popped) == 1 else popped
 
 
-def _graphstate(flat: Flat, places: list[int]) -> GraphState:
+def _graphstate(flat: Flat, places: Sequence[int]) -> GraphState:
     wanted = set(places)
     indices = [index for index, place in enumerate(flat.graphdef.leaves) if place in wanted]
     return GraphState._make(

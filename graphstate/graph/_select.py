@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 from typing import Any, overload
 
-from graphstate.filters import Filter, to_predicate
+from graphstate.filters import Filter, lasting_key, to_predicate
 
 from ._flatten import Flat
 from ._graphdef import GraphDef
-from ._heads import NodeHead, StateHead
-from ._layout import LiveRecord, check_order
-from ._mapping import PathMapping
+from ._heads import NodeHead
+from ._layout import LiveRecord
+from ._mapping import PathMapping, Places
 from ._path import Path
 from ._plan import walk
+from ._selection import check_order
 from ._state import State
 
-__all__ = ["nodes", "select_places", "select_states", "shared", "states"]
+__all__ = ["nodes", "select_places", "shared", "states"]
 
 
 @overload
@@ -39,34 +40,33 @@ def states(node: Any, *filters: Filter) -> PathMapping[State] | tuple[PathMappin
         >>> gs.states(layer)["weight"] is layer.weight
         True
     """
-    found = select_states(walk(node), filters or (...,))
-    return found[0] if len(found) == 1 else found
+    flat = walk(node)
+    found: list[PathMapping[State]] = [
+        PathMapping(flat.graphdef, places, flat.objects) for places in select_places(flat, filters or (...,))
+    ]
+    return found[0] if len(found) == 1 else tuple(found)
 
 
-def select_states(flat: Flat, filters: Sequence[Filter]) -> tuple[PathMapping[State], ...]:
-    """For each filter the States that it is the first to match."""
-    found = select_places(flat, filters)
-    return tuple(PathMapping(flat.graphdef, places, [flat.objects[place] for place in places]) for places in found)
-
-
-def select_places(flat: Flat, filters: Sequence[Filter]) -> list[list[int]]:
+def select_places(flat: Flat, filters: Sequence[Filter]) -> Sequence[Places]:
     """For each filter the places of the States that it is the first to match."""
-    if len(filters) == 1 and filters[0] is ...:
-        return [list(flat.graphdef.state_places)]
+    return flat.graphdef.kept.get(lasting_key(filters), lambda: _looked_up(flat, filters))
+
+
+def _looked_up(flat: Flat, filters: Sequence[Filter]) -> Sequence[Places]:
+    graph = flat.graphdef
     check_order(filters)
+    if len(filters) == 1 and filters[0] is ...:
+        return [Places(graph.state_places)]
     predicates = [to_predicate(each) for each in filters]
     found: list[list[int]] = [[] for _ in filters]
-    graph = flat.graphdef
-    for place in graph.leaves:
-        if not isinstance(graph.heads[place], StateHead):
-            continue
+    for place in graph.state_places:
         paths = graph.paths(place)
         record = LiveRecord(flat.objects[place])
         for places, predicate in zip(found, predicates, strict=True):
             if predicate.matches(paths, record):
                 places.append(place)
                 break
-    return found
+    return [Places(places) for places in found]
 
 
 def nodes(node: Any, *types: type) -> PathMapping[Any]:
@@ -83,13 +83,21 @@ def nodes(node: Any, *types: type) -> PathMapping[Any]:
         2
     """
     flat = walk(node)
+    key = (nodes, types) if all(type(each) is type for each in types) else None
+    places = flat.graphdef.kept.get(key, lambda: _places_of_nodes(flat, types))
+    return PathMapping(flat.graphdef, places, flat.objects)
+
+
+def _places_of_nodes(flat: Flat, types: tuple[type, ...]) -> Places:
     wanted = types or (object,)
-    found = [
-        place
-        for place, item in enumerate(flat.objects)
-        if isinstance(flat.graphdef.heads[place], NodeHead) and isinstance(item, wanted)
-    ]
-    return PathMapping(flat.graphdef, found, [flat.objects[place] for place in found])
+    heads = flat.graphdef.heads
+    return Places(
+        [
+            place
+            for place, item in enumerate(flat.objects)
+            if isinstance(heads[place], NodeHead) and isinstance(item, wanted)
+        ]
+    )
 
 
 def shared(node: Any) -> dict[Path, tuple[Path, ...]]:

@@ -12,13 +12,14 @@ from graphstate._trace import pack
 from graphstate.errors import StateTypeError, UpdateError, some_of
 from graphstate.filters import Filter
 
-from ._flatten import Flat, unflatten
+from ._flatten import unflatten
 from ._graphdef import GraphDef
 from ._graphstate import GraphState
 from ._heads import StateHead
-from ._layout import check_exhaustive, layout_of, partition
-from ._path import write_path
+from ._layout import Layout, layout_of
+from ._picker import Pick, picker
 from ._plan import read_arrays, walk
+from ._selection import check_exhaustive, partition
 from ._state import State
 
 __all__ = ["graphdef", "leaf_value", "merge", "split", "state"]
@@ -47,12 +48,13 @@ def split(node: Any, *filters: Filter) -> tuple[Any, ...]:
         (2, 3)
     """
     flat = walk(node)
-    values = _values(flat)
     layout = layout_of(flat.graphdef)
-    parts = partition(layout, values, filters or (...,))
-    if filters:
-        check_exhaustive(layout, parts, "split")
-    return (flat.graphdef, *(_part(layout, values, part) for part in parts))
+    values = _values(flat.leaves, layout)
+    if not filters:
+        return flat.graphdef, GraphState._make(layout, values)
+    parts = partition(layout, values, filters)
+    check_exhaustive(layout, parts, "split")
+    return flat.graphdef, *(GraphState._make(part.layout, part.pick(values)) for part in parts)
 
 
 def merge(graphdef: GraphDef, *states: GraphState | Mapping[Any, Any]) -> Any:
@@ -76,7 +78,9 @@ def merge(graphdef: GraphDef, *states: GraphState | Mapping[Any, Any]) -> Any:
     if len(states) == 1 and isinstance(states[0], GraphState) and states[0]._layout is layout:
         values: Sequence[Any] = states[0]._values
     else:
-        values = _collect(graphdef, states)
+        parts = [each if isinstance(each, GraphState) else GraphState.from_dict(each, like=graphdef) for each in states]
+        pick = graphdef.kept.get((merge, *(part._layout for part in parts)), lambda: _joined(layout, parts))
+        values = pick([value for part in parts for value in part._values])
     return unflatten(graphdef, _packed(graphdef, values))[0]
 
 
@@ -105,10 +109,10 @@ def state(node: Any, *filters: Filter) -> GraphState | tuple[GraphState, ...]:
     leaves, layout = flat.leaves, layout_of(flat.graphdef)
     # What no filter selects is not read: in a lane that would split a stream of random keys.
     if not filters:
-        return GraphState._make(layout, _values(flat))
+        return GraphState._make(layout, _values(leaves, layout))
     parts = tuple(
-        GraphState._make(layout.select(chosen), [leaf_value(leaves[index]) for index in chosen])
-        for chosen in partition(layout, leaves, filters)
+        GraphState._make(part.layout, _values(part.pick(leaves), part.layout))
+        for part in partition(layout, leaves, filters)
     )
     return parts[0] if len(parts) == 1 else parts
 
@@ -144,13 +148,9 @@ def _as_array(value: Any) -> Any:
     return value if hasattr(value, "shape") else jnp.asarray(value)
 
 
-def _values(flat: Flat) -> list[Any]:
-    arrays = read_arrays(flat)
-    return [leaf_value(leaf) for leaf in flat.leaves] if arrays is None else arrays
-
-
-def _part(layout: Any, values: list[Any], chosen: list[int]) -> GraphState:
-    return GraphState._make(layout.select(chosen), [values[index] for index in chosen])
+def _values(leaves: Sequence[Any], layout: Layout) -> list[Any]:
+    arrays = read_arrays(leaves, layout.only_states)
+    return [leaf_value(leaf) for leaf in leaves] if arrays is None else arrays
 
 
 def _packed(graphdef: GraphDef, values: Sequence[Any]) -> list[Any]:
@@ -177,19 +177,15 @@ def _check_parts(graphdef: Any, states: Sequence[Any]) -> None:
             )
 
 
-def _collect(graphdef: GraphDef, states: Sequence[GraphState | Mapping[Any, Any]]) -> list[Any]:
-    """The values in the order of the graph, from parts of it."""
-    layout = layout_of(graphdef)
-    found: dict[str, Any] = {}
-    twice = []
-    for part in states:
-        for path, value in (
-            part if isinstance(part, GraphState) else GraphState.from_dict(part, like=graphdef)
-        ).items():
-            text = write_path(path)
-            if text in found:
-                twice.append(text)
-            found[text] = value
+def _joined(layout: Layout, parts: Sequence[GraphState]) -> Pick:
+    """Picks the values of a graph from those of all parts, one after the other."""
+    found: dict[str, int] = {}
+    twice: list[str] = []
+    before = 0
+    for part in parts:
+        twice += [text for text in part._layout.rows if text in found]
+        found.update((text, before + index) for text, index in part._layout.rows.items())
+        before += len(part)
     lines = [f"missing: {text}" for text in layout.rows if text not in found]
     lines += [f"unknown: {text}" for text in found if text not in layout.rows]
     lines += [f"given twice: {text}" for text in twice]
@@ -200,4 +196,4 @@ def _collect(graphdef: GraphDef, states: Sequence[GraphState | Mapping[Any, Any]
             "Give all the GraphStates that `split` returned, or change some values with `update` instead.",
             lines,
         )
-    return [found[text] for text in layout.rows]
+    return picker([found[text] for text in layout.rows])

@@ -1,22 +1,23 @@
 """`update`: new values into an object graph that is there; all of them, or none."""
 
+import itertools
 import operator
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from graphstate._compat import Tracer
-from graphstate._trace import commit, is_lost, outer_value, pack, peek, unpack
+from graphstate._compat import ArrayImpl, Tracer
+from graphstate._trace import commit, is_lost, is_tracing, outer_value, pack, peek, unpack
 from graphstate.errors import StateTypeError, UpdateError, some_of
 
 from ._flatten import Flat
 from ._graphdef import GraphDef
 from ._graphstate import GraphState
 from ._heads import ArrayHead, ListHead, StateHead, StaticHead, TupleHead
-from ._layout import layout_of
+from ._layout import Layout, layout_of
 from ._path import Path, show_path, split_key, write_path
 from ._plan import walk
 from ._replace import Replacement
@@ -24,14 +25,6 @@ from ._state import State, is_out_of_reach
 from ._summary import summarize_value
 
 __all__ = ["update"]
-
-
-class _Given(NamedTuple):
-    """One value that was given: the path, where it leads in the graph (None for nowhere), and the value."""
-
-    path: Path
-    place: int | None
-    value: Any
 
 
 def update(node: Any, *states: GraphState | Mapping[Any, Any], strict: bool = True) -> None:
@@ -58,20 +51,23 @@ def update(node: Any, *states: GraphState | Mapping[Any, Any], strict: bool = Tr
         (3.0, 0.0)
     """
     flat = walk(node)
-    wanted: dict[int, Any] = {}
+    alike: dict[int, Any] = {}
+    others: dict[int, Any] = {}
     differences = []
-    for path, place, value in _resolve(flat.graphdef, states):
-        if place is None:
-            differences += [f"{write_path(path)}: unknown"] if strict else []
-            continue
-        difference = _difference(flat, place, value)
-        if difference is None and place in wanted and not _is_equal(wanted[place], value):
-            difference = (
-                f"given twice, with different values (it is the same as {show_path(flat.graphdef.path(place))})"
-            )
-        if difference is not None:
-            differences.append(f"{write_path(path or flat.graphdef.path(place)) or '(root)'}: {difference}")
-        wanted[place] = value
+    is_plain = not is_tracing()
+    for given in states:
+        for path, place, value in _resolve(flat.graphdef, given):
+            if place is None:
+                differences += [f"{_written(given, path)}: unknown"] if strict else []
+            elif is_plain and place not in alike and place not in others and _is_alike(flat.objects[place], value):
+                alike[place] = value
+            else:
+                known = alike if place in alike else others
+                difference = _difference(flat, place, value) or _conflict(flat, place, value, known)
+                if difference is not None:
+                    shown = _written(given, path) or write_path(flat.graphdef.path(place)) or "(root)"
+                    differences.append(f"{shown}: {difference}")
+                known[place] = value
     if differences:
         raise UpdateError(
             f"`update` needs values that fit the graph, but these do not:\n{some_of(differences)}\n"
@@ -79,63 +75,69 @@ def update(node: Any, *states: GraphState | Mapping[Any, Any], strict: bool = Tr
             "unknown paths.",
             differences,
         )
-    _write(flat, wanted)
+    _write(flat, alike, others)
 
 
-def _write(flat: Flat, wanted: Mapping[int, Any]) -> None:
-    heads = flat.graphdef.heads
-    adapted = {place: _adapted(_current(flat, place), value) for place, value in wanted.items()}
+def _write(flat: Flat, alike: Mapping[int, Any], others: Mapping[int, Any]) -> None:
+    heads, objects = flat.graphdef.heads, flat.objects
+    adapted = {place: _adapted(_current(flat, place), value) for place, value in others.items()}
     arrays = {place: value for place, value in adapted.items() if isinstance(heads[place], ArrayHead)}
-    replacement = Replacement(flat.graphdef, flat.objects, arrays)
-    commit([(flat.objects[place], pack(value)) for place, value in adapted.items() if place not in arrays])
+    replacement = Replacement(flat.graphdef, objects, arrays)
+    writes = [(objects[place], value) for place, value in alike.items()]
+    writes += [(objects[place], pack(value)) for place, value in adapted.items() if place not in arrays]
+    commit(writes)
     replacement.apply()
 
 
 # Where the values go
 
 
-def _resolve(graphdef: GraphDef, states: tuple[GraphState | Mapping[Any, Any], ...]) -> Iterator[_Given]:
-    for each in states:
-        if isinstance(each, GraphState):
-            yield from _resolve_graphstate(graphdef, each)
-        elif isinstance(each, Mapping):
-            yield from _resolve_mapping(graphdef, each)
-        else:
-            raise StateTypeError(
-                f"`update` takes GraphStates and nested dicts, but a {type(each).__name__} came. "
-                "Take the values of a Node with `state(node)`."
-            )
+def _resolve(graphdef: GraphDef, given: Any) -> Iterable[tuple[Path | int, int | None, Any]]:
+    """Each value with its path (or its number in a GraphState), and where that leads in the graph: None for nowhere."""
+    if isinstance(given, GraphState):
+        layout = given._layout
+        places = graphdef.kept.get((update, layout), lambda: _places_of(graphdef, layout))
+        return zip(itertools.count(), places, given._values, strict=False)
+    if isinstance(given, Mapping):
+        return _resolve_mapping(graphdef, given)
+    raise StateTypeError(
+        f"`update` takes GraphStates and nested dicts, but a {type(given).__name__} came. "
+        "Take the values of a Node with `state(node)`."
+    )
 
 
-def _resolve_graphstate(graphdef: GraphDef, state: GraphState) -> Iterator[_Given]:
-    layout = state._layout
+def _written(given: Any, path: Path | int) -> str:
+    return write_path(given._layout.path(path) if isinstance(path, int) else path)
+
+
+def _places_of(graphdef: GraphDef, layout: Layout) -> Sequence[int | None]:
+    """Where the paths of a layout lead in the graph."""
     if layout == layout_of(graphdef):
-        for place, value in zip(graphdef.leaves, state._values, strict=True):
-            yield _Given((), place, value)
-        return
+        return graphdef.leaves
     places: list[int | None] = []
     for parent, part in layout.edges:
         above = places[parent] if parent >= 0 else 0
         places.append(None if above is None else graphdef.find((part,), above))
-    for index, ((row, _), value) in enumerate(zip(layout.leaves, state._values, strict=True)):
-        path = layout.path(index)
-        found = places[row] if row >= 0 else 0
-        yield _Given(path, graphdef.find(path) if found is None else found, value)
+    found: list[int | None] = []
+    for index, (row, _) in enumerate(layout.leaves):
+        place = places[row] if row >= 0 else 0
+        found.append(graphdef.find(layout.path(index)) if place is None else place)
+    return found
 
 
-def _resolve_mapping(graphdef: GraphDef, values: Mapping[Any, Any]) -> Iterator[_Given]:
-    pending: list[_Given] = [_Given((), 0, values)]
+def _resolve_mapping(graphdef: GraphDef, values: Mapping[Any, Any]) -> Iterator[tuple[Path, int | None, Any]]:
+    pending: list[tuple[Path, int | None, Any]] = [((), 0, values)]
     while pending:
         path, place, value = pending.pop()
         items = _items_of(graphdef, place, value) if path else list(values.items())
         if items is None:
-            yield _Given(path, place, value)
+            yield path, place, value
             continue
         for key, item in reversed(items):
             parts = split_key(key)
             full = (*path, *parts)
             below = None if place is None else graphdef.find(parts, place)
-            pending.append(_Given(full, graphdef.find(full) if below is None else below, item))
+            pending.append((full, graphdef.find(full) if below is None else below, item))
 
 
 def _items_of(graphdef: GraphDef, place: int | None, value: Any) -> list[tuple[Any, Any]] | None:
@@ -151,6 +153,17 @@ def _items_of(graphdef: GraphDef, place: int | None, value: Any) -> list[tuple[A
 
 
 # Whether they fit
+
+
+def _is_alike(leaf: Any, value: Any) -> bool:
+    """Whether a State holds an array and `value` is one of the same shape and dtype, where nothing is being traced."""
+    if type(value) is not ArrayImpl or not isinstance(leaf, State):
+        return False
+    present = getattr(leaf, "_value", None)
+    if type(present) is not ArrayImpl:
+        return False
+    before, after = present.aval, value.aval
+    return bool(before.shape == after.shape and before.dtype == after.dtype)
 
 
 def _current(flat: Flat, place: int) -> Any:
@@ -175,6 +188,13 @@ def _difference(flat: Flat, place: int, value: Any) -> str | None:
     if _same_structure(present, value) and all(map(_fits, jax.tree.leaves(present), jax.tree.leaves(value))):
         return None
     return f"needs {summarize_value(present)}, got {summarize_value(value)}"
+
+
+def _conflict(flat: Flat, place: int, value: Any, known: Mapping[int, Any]) -> str | None:
+    """What tells `value` from another that came for the same State; None where there is none, or it is equal."""
+    if place not in known or _is_equal(known[place], value):
+        return None
+    return f"given twice, with different values (it is the same as {show_path(flat.graphdef.path(place))})"
 
 
 def _same_structure(first: Any, second: Any) -> bool:

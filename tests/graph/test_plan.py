@@ -186,7 +186,10 @@ def test_a_merged_model_is_seen_to_change():
 
 def test_walking_a_model_does_not_keep_it_alive():
     model = Model()
-    gs.split(model), gs.states(model), gs.clone(model)
+    gs.split(model), gs.states(model), gs.clone(model), gs.nodes(model, Layer)
+    graphdef, params, rest = gs.split(model, gs.ParamState, ...)
+    gs.states(model, gs.ParamState), gs.merge(graphdef, params, rest), gs.update(model, params)
+    del params, rest
     node, state = weakref.ref(model), weakref.ref(model.layers[0].weight)
     del model
     gc.collect()

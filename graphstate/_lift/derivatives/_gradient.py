@@ -17,10 +17,11 @@ from graphstate._trace import Frame, Slot, current_frame, outer_value, pack, unp
 from graphstate.errors import AliasError, AxisError, FilterError, StateTypeError
 from graphstate.filters import Filter
 from graphstate.graph._attributes import is_graph_object
-from graphstate.graph._layout import layout_of, partition
+from graphstate.graph._layout import layout_of
 from graphstate.graph._mapping import PathMapping
 from graphstate.graph._path import shorten_path
 from graphstate.graph._plan import plan_of
+from graphstate.graph._selection import partition
 from graphstate.graph._state import State
 
 from ._tangent import Form, Part
@@ -139,8 +140,8 @@ class Selection:
         else:
             plan = plan_of(leaf)
             layout = layout_of(plan.graphdef)
-            (indices,) = partition(layout, plan.leaves, [self.wanted.wrt])
-            indices = [index for index in indices if isinstance(plan.leaves[index], State)]
+            (part,) = partition(layout, plan.leaves, [self.wanted.wrt])
+            indices = [index for index in part.numbers if isinstance(plan.leaves[index], State)]
             for index in indices:
                 self._add_state(plan.leaves[index], f"{name}.{shorten_path(layout.path(index))}")
             self._parts.append(Part(name, len(indices), layout.select(indices)))

@@ -15,9 +15,10 @@ from graphstate._lift.call._boundary import Departure, FromArgument, FromGraph, 
 from graphstate.errors import AliasError, ShardingError
 from graphstate.filters import to_predicate
 from graphstate.graph._graphdef import GraphDef
-from graphstate.graph._layout import check_order, record_of
+from graphstate.graph._layout import record_of
 from graphstate.graph._path import Path, shorten_path
 from graphstate.graph._plan import plan_of
+from graphstate.graph._selection import check_order
 
 __all__ = ["InputShardings", "iter_leaves", "output_shardings"]
 
