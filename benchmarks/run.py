@@ -27,6 +27,7 @@ BENCHMARKS: Final = (
     "dispatch",
     "first_call",
     "ensemble",
+    "pmap",
     "linear",
     "state_access",
     "graph_ops",

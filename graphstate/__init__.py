@@ -6,12 +6,13 @@ filters     what selects States
 random      streams of random keys, and the samplers
 environ     settings that a traced program depends on
 nn, optim   layers and optimizers
+parallel    meshes of devices
 errors      everything that is raised
 """
 
 import sys
 
-from . import environ, errors, filters, graph, nn, optim, random, transform
+from . import environ, errors, filters, graph, nn, optim, parallel, random, transform
 from .graph import (
     BatchState,
     GraphDef,
@@ -120,6 +121,7 @@ __all__ = [
     "nn",
     "nodes",
     "optim",
+    "parallel",
     "pmap",
     "pop",
     "random",

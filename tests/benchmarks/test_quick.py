@@ -16,6 +16,7 @@ BENCHMARKS = {
         "The first call, CPU time: ratio to pure JAX",
     ],
     "ensemble": ["A warm call for 2 members: ratio to pure JAX"],
+    "pmap": ["A warm call for 2 members: ratio to pure JAX"],
     "linear": [
         "By the number of States: ratio to pure JAX",
         "By the number of calls made before: ratio to pure JAX",

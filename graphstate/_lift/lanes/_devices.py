@@ -65,10 +65,11 @@ class LaneMesh:
         """Over how many devices, or groups of devices, lanes are spread."""
         return math.prod(self.mesh.shape[name] for name in self.names)
 
-    @property
+    @functools.cached_property
     def spec(self) -> PartitionSpec:
-        """The spec of what has the lanes first."""
-        return PartitionSpec(self.names if len(self.names) > 1 else self.names[0])
+        """The spec of what has the lanes first; like XLA it names no axis of one device."""
+        names = tuple(name for name in self.names if self.mesh.shape[name] > 1)
+        return PartitionSpec(names if len(names) > 1 else names[0]) if names else PartitionSpec()
 
     @functools.cached_property
     def devices(self) -> frozenset[Any]:
@@ -78,8 +79,9 @@ class LaneMesh:
     def sharding(self, shape: tuple[int, ...], axis: int | None) -> NamedSharding:
         """How an array lies: its lanes spread over the devices, or a copy on each where it has none, or not so many."""
         rank = len(shape)
-        is_spread = axis is not None and -rank <= axis < rank and shape[axis] % self.size == 0
-        return self._at(axis % rank) if is_spread else self._whole  # type: ignore[operator] # it is an int
+        if axis is None or self.size == 1 or not -rank <= axis < rank or shape[axis] % self.size:
+            return self._whole
+        return self._at(axis % rank)
 
     @functools.cached_property
     def _whole(self) -> NamedSharding:

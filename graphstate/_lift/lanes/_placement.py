@@ -89,7 +89,7 @@ class Placement:
         moving = [
             number
             for number, (leaf, sharding) in enumerate(zip(leaves, wanted, strict=True))
-            if getattr(leaf, "sharding", None) != sharding
+            if not _lies(leaf, sharding)
         ]
         if moving:
             self._check_movable([leaves[number] for number in moving], arguments, cells, inputs)
@@ -98,7 +98,7 @@ class Placement:
                 leaves[number] = leaf
         following = iter(leaves)
         placed = [_refilled(part, following) for part in (values, captured, arrays)]
-        self._seen = wanted if len(wanted) == len(inputs) else []
+        self._seen = [leaf.sharding for leaf in leaves] if len(leaves) == len(inputs) else []
         return tuple(placed)
 
     def _find_axes(self, arguments: Arguments) -> tuple[list[Axis], list[Axis]]:
@@ -150,6 +150,14 @@ class Placement:
 
     def _closed_name(self, cell: Cell) -> str:
         return f"`{describe_closed(self._watch, cell)}`" if isinstance(cell, State) else describe(cell)
+
+
+def _lies(leaf: Any, wanted: NamedSharding) -> bool:
+    """Whether an array lies where it is wanted, however its sharding is written."""
+    found = getattr(leaf, "sharding", None)
+    if found == wanted:
+        return True
+    return isinstance(found, NamedSharding) and found.mesh == wanted.mesh and found.is_equivalent_to(wanted, leaf.ndim)
 
 
 def _put(leaves: list[Any], shardings: list[NamedSharding]) -> list[Any]:
