@@ -79,13 +79,14 @@ class Linear(Node):
             DtypeError: `x` holds no numbers.
         """
         x, weight = x if isinstance(x, Array) else jnp.asarray(x), self.weight.value
-        if weight.shape != (self.in_features, self.out_features) or x.shape[-1:] != weight.shape[:1]:
+        shape, sizes = x.shape, weight.shape
+        if sizes != (self.in_features, self.out_features) or shape[-1:] != sizes[:1]:
             raise self._shape_error(x, weight)
         if self.bias is None:
             x, weight = promote("Linear", x, weight, dtype=self.dtype)
             return x @ weight
         x, weight, bias = promote("Linear", x, weight, self.bias.value, dtype=self.dtype)
-        return add_to_last(x @ weight, bias)
+        return x @ weight + bias if len(shape) == 1 else add_to_last(x @ weight, bias)
 
     def _shape_error(self, x: Array, weight: Array) -> ShapeError:
         check_parameter(self, "weight", weight, (self.in_features, self.out_features))

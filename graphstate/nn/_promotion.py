@@ -27,8 +27,12 @@ def promote(layer: str, *arrays: Array, dtype: jnp.dtype | None = None) -> Seque
         DtypeError: the input holds no numbers.
     """
     wanted = arrays[0].dtype if dtype is None else dtype
-    if wanted in _COMPUTED_IN and _are_all(wanted, arrays):
-        return arrays
+    if wanted in _COMPUTED_IN and not arrays[0].weak_type:
+        for array in arrays:
+            if array.dtype is not wanted:
+                break
+        else:
+            return arrays
     if not jnp.issubdtype(arrays[0].dtype, jnp.number) and arrays[0].dtype != jnp.bool_:
         raise DtypeError(
             f"{layer} takes numbers, but got {describe(arrays[0])}. Draw from a key first, as `random.normal`."
@@ -38,13 +42,6 @@ def promote(layer: str, *arrays: Array, dtype: jnp.dtype | None = None) -> Seque
             dtype = jnp.result_type(*arrays)
             dtype = dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.result_type(dtype, float)
     return [array.astype(dtype) for array in arrays]
-
-
-def _are_all(dtype: jnp.dtype, arrays: Sequence[Array]) -> bool:
-    for array in arrays:  # noqa: SIM110  half the time of `all`
-        if array.dtype is not dtype or array.weak_type:
-            return False
-    return True
 
 
 def add_to_last(x: Array, vector: Array) -> Array:
