@@ -13,11 +13,12 @@ from graphstate._trace import current_home, outer_value, pack, unpack
 
 from ._attributes import read_attributes, write_attribute
 from ._blueprint import new_states
-from ._flatten import Flat, flatten_within, note_origins, state_head_of, unflatten
+from ._flatten import flatten_within, note_origins, state_head_of, unflatten
 from ._heads import DictHead, ListHead, NodeHead, PytreeHead, StateHead
 from ._node import Node
-from ._plan import read_arrays, walk
+from ._plan import read_arrays
 from ._state import State
+from ._walked import Walked, walk, walked
 
 __all__ = ["clone", "copy_graph", "copy_node", "copy_state", "copy_value"]
 
@@ -59,16 +60,20 @@ def copy_graph(root: Any, memo: dict[int, Any]) -> Any:
     return objects[0]
 
 
-def _copied(root: Any, memo: dict[int, Any]) -> tuple[Flat, list[Any]]:
+def _copied(root: Any, memo: dict[int, Any]) -> tuple[Walked, list[Any]]:
     """A graph, and the copies of its objects."""
-    outside: dict[int, Any] = {}
-    flat, outside = flatten_within(root, lambda value: id(value) in memo) if memo else (walk(root), outside)
-    existing = {place: memo[id(item)] for place, item in outside.items()}
-    leaves = flat.leaves
-    values = read_arrays(leaves, flat.graphdef.only_states) or [_copy_leaf(leaf, memo) for leaf in leaves]
-    objects = unflatten(flat.graphdef, values, existing=existing)
-    note_origins(flat.graphdef, objects, flat.objects)
-    return flat, objects
+    existing: dict[int, Any] = {}
+    if memo:
+        flat, outside = flatten_within(root, lambda value: id(value) in memo)
+        existing = {place: memo[id(item)] for place, item in outside.items()}
+        graph = walked(flat)
+    else:
+        graph = walk(root)
+    leaves = graph.leaves
+    values = read_arrays(leaves, graph.graphdef.only_states) or [_copy_leaf(leaf, memo) for leaf in leaves]
+    objects = unflatten(graph.graphdef, values, existing=existing)
+    note_origins(graph.graphdef, objects, graph.objects)
+    return graph, objects
 
 
 def _copy_leaf(leaf: Any, memo: dict[int, Any]) -> Any:

@@ -26,9 +26,9 @@ from ._heads import (
     WrapperHead,
 )
 from ._path import Part, show_path, write_path
-from ._plan import walk
 from ._state import State, is_out_of_reach, summarize_cell
 from ._summary import summarize_static, summarize_value
+from ._walked import walk
 
 __all__ = ["describe_head", "diff"]
 

@@ -243,7 +243,7 @@ def _layout_like(like: Any) -> Layout:
         return like._layout
     if isinstance(like, GraphDef):
         return layout_of(like)
-    from ._plan import walk  # a Node is walked only here, and _plan is above this module
+    from ._walked import walk  # a Node is walked only here, and _walked is above this module
 
     return layout_of(walk(like).graphdef)
 

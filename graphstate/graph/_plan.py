@@ -15,10 +15,11 @@ from graphstate._trace import is_tracing, read_cells
 from ._attributes import has_extras, state_extras
 from ._flatten import Flat, are_unchanged, flatten
 from ._graphdef import GraphDef
+from ._kept import Kept
 from ._node import Node, changes
 from ._state import State
 
-__all__ = ["Plan", "plan_of", "read_arrays", "serial_of", "walk"]
+__all__ = ["Plan", "plan_of", "read_arrays", "serial_of"]
 
 _serials: Final = itertools.count(1)
 _set_plan: Final = Node._graph_plan.__set__
@@ -34,6 +35,7 @@ class Plan:
         only_states: whether all leaves are States.
         captured: for a program that captures some of the States, by its serial number, which: kept here, so that
             nothing that outlives the root holds them.
+        kept: what was looked up for this plan.
     """
 
     __slots__ = (
@@ -47,6 +49,7 @@ class Plan:
         "_versions",
         "captured",
         "graphdef",
+        "kept",
         "leaves",
         "only_states",
         "serial",
@@ -60,6 +63,7 @@ class Plan:
         self.leaves = flat.leaves
         self.only_states = all(isinstance(leaf, State) for leaf in self.leaves)
         self.captured: dict[int, list[Any]] = {}
+        self.kept = Kept()
         self._below = flat.objects[1:]
         self._lists = [(each, before) for each, before, _, _ in flat.containers if type(each) is list]
         self._containers = flat.containers
@@ -119,11 +123,6 @@ def plan_of(root: Any) -> Plan:
         root._plan = None if _has_extras(root) else plan.of(None)
         return plan
     return Plan(root)
-
-
-def walk(root: Any) -> Flat:
-    """What `flatten` returns; a Node whose graph has not changed is not walked again."""
-    return plan_of(root).flat(root) if isinstance(root, Node) else flatten(root)
 
 
 def read_arrays(leaves: Sequence[Any], only_states: bool) -> list[Any] | None:

@@ -6,16 +6,15 @@ from typing import Any, overload
 from graphstate.errors import FilterError, StructureError, some_of
 from graphstate.filters import Filter
 
-from ._flatten import Flat
 from ._foreign import foreign_type
 from ._graphstate import GraphState
 from ._heads import DictHead, ListHead, NodeHead
 from ._layout import layout_of
 from ._node import Node, check_changeable
 from ._path import Part, as_part, write_path
-from ._plan import walk
 from ._select import select_places
 from ._split import leaf_value
+from ._walked import Walked, walk
 
 __all__ = ["pop"]
 
@@ -58,7 +57,7 @@ def pop(node: Any, *filters: Filter) -> GraphState | tuple[GraphState, ...]:
     return popped[0] if len(popped) == 1 else popped
 
 
-def _graphstate(flat: Flat, places: Sequence[int]) -> GraphState:
+def _graphstate(flat: Walked, places: Sequence[int]) -> GraphState:
     wanted = set(places)
     indices = [index for index, place in enumerate(flat.graphdef.leaves) if place in wanted]
     return GraphState._make(
@@ -66,7 +65,7 @@ def _graphstate(flat: Flat, places: Sequence[int]) -> GraphState:
     )
 
 
-def _remove(flat: Flat, places: Iterable[int]) -> None:
+def _remove(flat: Walked, places: Iterable[int]) -> None:
     graphdef = flat.graphdef
     ways = [(parent, part) for place in places for parent, part in graphdef.references[place] or [(-1, "")]]
     stuck = [
@@ -88,7 +87,7 @@ def _remove(flat: Flat, places: Iterable[int]) -> None:
         _remove_part(flat, parent, part)
 
 
-def _remove_part(flat: Flat, parent: int, part: Part) -> None:
+def _remove_part(flat: Walked, parent: int, part: Part) -> None:
     holder = flat.objects[parent]
     match flat.graphdef.heads[parent]:
         case NodeHead(type=cls):

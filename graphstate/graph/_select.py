@@ -5,15 +5,14 @@ from typing import Any, overload
 
 from graphstate.filters import Filter, lasting_key, to_predicate
 
-from ._flatten import Flat
 from ._graphdef import GraphDef
 from ._heads import NodeHead
 from ._layout import LiveRecord
 from ._mapping import PathMapping, Places
 from ._path import Path
-from ._plan import walk
 from ._selection import check_order
 from ._state import State
+from ._walked import Walked, walk
 
 __all__ = ["nodes", "select_places", "shared", "states"]
 
@@ -47,12 +46,12 @@ def states(node: Any, *filters: Filter) -> PathMapping[State] | tuple[PathMappin
     return found[0] if len(found) == 1 else tuple(found)
 
 
-def select_places(flat: Flat, filters: Sequence[Filter]) -> Sequence[Places]:
+def select_places(flat: Walked, filters: Sequence[Filter]) -> Sequence[Places]:
     """For each filter the places of the States that it is the first to match."""
     return flat.graphdef.kept.get(lasting_key(filters), lambda: _looked_up(flat, filters))
 
 
-def _looked_up(flat: Flat, filters: Sequence[Filter]) -> Sequence[Places]:
+def _looked_up(flat: Walked, filters: Sequence[Filter]) -> Sequence[Places]:
     graph = flat.graphdef
     check_order(filters)
     if len(filters) == 1 and filters[0] is ...:
@@ -88,7 +87,7 @@ def nodes(node: Any, *types: type) -> PathMapping[Any]:
     return PathMapping(flat.graphdef, places, flat.objects)
 
 
-def _places_of_nodes(flat: Flat, types: tuple[type, ...]) -> Places:
+def _places_of_nodes(flat: Walked, types: tuple[type, ...]) -> Places:
     wanted = types or (object,)
     heads = flat.graphdef.heads
     return Places(

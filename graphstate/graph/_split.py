@@ -18,9 +18,10 @@ from ._graphstate import GraphState
 from ._heads import StateHead
 from ._layout import Layout, layout_of
 from ._picker import Pick, picker
-from ._plan import read_arrays, walk
+from ._plan import read_arrays
 from ._selection import check_exhaustive, partition
 from ._state import State
+from ._walked import walk
 
 __all__ = ["graphdef", "leaf_value", "merge", "split", "state"]
 

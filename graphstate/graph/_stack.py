@@ -18,15 +18,15 @@ from graphstate.errors import AliasError, AxisError, StateTypeError, StructureEr
 from ._attributes import is_graph_object
 from ._axes import StateAxes
 from ._diff import diff
-from ._flatten import Flat, note_origins, unflatten
+from ._flatten import note_origins, unflatten
 from ._graphdef import GraphDef
 from ._heads import ArrayHead, DictHead, ListHead, NodeHead, StateHead
 from ._layout import record_of
 from ._path import show_path
-from ._plan import walk
 from ._split import leaf_value
 from ._state import State
 from ._summary import summarize_value
+from ._walked import Walked, walk
 
 __all__ = ["stack", "take", "unstack"]
 
@@ -135,7 +135,7 @@ class _Lane(NamedTuple):
     axis: Axis
 
 
-def _lanes(flat: Flat, axis: int | StateAxes | None) -> list[_Lane]:
+def _lanes(flat: Walked, axis: int | StateAxes | None) -> list[_Lane]:
     if not isinstance(axis, StateAxes) and axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
         raise StateTypeError(
             f"`axis` is an int, None or a `StateAxes`, but {summarize_value(axis)} of type {type(axis).__name__} came. "
@@ -147,7 +147,7 @@ def _lanes(flat: Flat, axis: int | StateAxes | None) -> list[_Lane]:
     ]
 
 
-def _axis_of(flat: Flat, place: int, axis: int | StateAxes | None) -> Axis:
+def _axis_of(flat: Walked, place: int, axis: int | StateAxes | None) -> Axis:
     if not isinstance(axis, StateAxes):
         return axis
     graphdef = flat.graphdef
@@ -193,7 +193,7 @@ def _size(lanes: Sequence[_Lane], values: Sequence[Any], call: str) -> int:
 # Checks of members
 
 
-def _check_same_structure(flats: Sequence[Flat]) -> None:
+def _check_same_structure(flats: Sequence[Walked]) -> None:
     for number, flat in enumerate(flats):
         if flat.graphdef != flats[0].graphdef:
             lines = diff(flats[0].graphdef, flat.graphdef)
@@ -204,7 +204,7 @@ def _check_same_structure(flats: Sequence[Flat]) -> None:
             )
 
 
-def _check_members(flats: Sequence[Flat], lanes: Sequence[_Lane]) -> None:
+def _check_members(flats: Sequence[Walked], lanes: Sequence[_Lane]) -> None:
     """A State with a lane axis belongs to one member; one without to all of them."""
     for lane in lanes:
         owners: dict[int, Any] = {id(flat.objects[lane.place]): flat.objects[lane.place] for flat in flats}
@@ -236,7 +236,7 @@ def _are_equal(leaves: Sequence[Any]) -> bool:
     return all(np.array_equal(np.asarray(leaves[0]), np.asarray(leaf)) for leaf in leaves[1:])
 
 
-def _check_same_shapes(flats: Sequence[Flat], lanes: Sequence[_Lane]) -> None:
+def _check_same_shapes(flats: Sequence[Walked], lanes: Sequence[_Lane]) -> None:
     lines = []
     for lane in lanes:
         values = [leaf_value(flat.objects[lane.place]) for flat in flats] if lane.axis is not None else []
@@ -317,7 +317,7 @@ def _check_index_type(index: Any, dtype: Any, shape: Sequence[int]) -> None:
         )
 
 
-def _assemble(flats: Sequence[Flat], lanes: Sequence[_Lane], values: Sequence[Any]) -> Any:
+def _assemble(flats: Sequence[Walked], lanes: Sequence[_Lane], values: Sequence[Any]) -> Any:
     """A graph of the structure of `flats` with other values; what has no lane axis stays the same object."""
     graphdef, objects = flats[0].graphdef, flats[0].objects
     packed = [

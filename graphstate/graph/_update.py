@@ -13,16 +13,15 @@ from graphstate._compat import ArrayImpl, Tracer
 from graphstate._trace import commit, is_lost, is_tracing, outer_value, pack, peek, unpack
 from graphstate.errors import StateTypeError, UpdateError, some_of
 
-from ._flatten import Flat
 from ._graphdef import GraphDef
 from ._graphstate import GraphState
 from ._heads import ArrayHead, ListHead, StateHead, StaticHead, TupleHead
 from ._layout import Layout, layout_of
 from ._path import Path, show_path, split_key, write_path
-from ._plan import walk
 from ._replace import Replacement
 from ._state import State, is_out_of_reach
 from ._summary import summarize_value
+from ._walked import Walked, walk
 
 __all__ = ["update"]
 
@@ -78,7 +77,7 @@ def update(node: Any, *states: GraphState | Mapping[Any, Any], strict: bool = Tr
     _write(flat, alike, others)
 
 
-def _write(flat: Flat, alike: Mapping[int, Any], others: Mapping[int, Any]) -> None:
+def _write(flat: Walked, alike: Mapping[int, Any], others: Mapping[int, Any]) -> None:
     heads, objects = flat.graphdef.heads, flat.objects
     adapted = {place: _adapted(_current(flat, place), value) for place, value in others.items()}
     arrays = {place: value for place, value in adapted.items() if isinstance(heads[place], ArrayHead)}
@@ -166,7 +165,7 @@ def _is_alike(leaf: Any, value: Any) -> bool:
     return bool(before.shape == after.shape and before.dtype == after.dtype)
 
 
-def _current(flat: Flat, place: int) -> Any:
+def _current(flat: Walked, place: int) -> Any:
     leaf = flat.objects[place]
     if not isinstance(leaf, State):
         return leaf
@@ -175,7 +174,7 @@ def _current(flat: Flat, place: int) -> Any:
     return None if is_out_of_reach(leaf) else unpack(outer_value(leaf))
 
 
-def _difference(flat: Flat, place: int, value: Any) -> str | None:
+def _difference(flat: Walked, place: int, value: Any) -> str | None:
     """What of `value` does not fit; None where it does."""
     head = flat.graphdef.heads[place]
     if isinstance(head, StaticHead):
@@ -190,7 +189,7 @@ def _difference(flat: Flat, place: int, value: Any) -> str | None:
     return f"needs {summarize_value(present)}, got {summarize_value(value)}"
 
 
-def _conflict(flat: Flat, place: int, value: Any, known: Mapping[int, Any]) -> str | None:
+def _conflict(flat: Walked, place: int, value: Any, known: Mapping[int, Any]) -> str | None:
     """What tells `value` from another that came for the same State; None where there is none, or it is equal."""
     if place not in known or _is_equal(known[place], value):
         return None

@@ -10,13 +10,13 @@ import numpy as np
 from graphstate._trace import copied, immutable, outer_value, unpack
 from graphstate.errors import StateTypeError
 from graphstate.graph._attributes import is_graph_object
-from graphstate.graph._flatten import flatten
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._heads import DictHead, ListHead, NodeHead, StateHead
 from graphstate.graph._path import shorten_path
 from graphstate.graph._picker import picker
 from graphstate.graph._plan import Plan, plan_of
 from graphstate.graph._state import State
+from graphstate.graph._walked import walk
 
 __all__ = [
     "WITH_IDENTITY",
@@ -87,7 +87,7 @@ class Joint:
             self.graphdef = plans[0].graphdef
             self.picks = (None,)
             return
-        self.graphdef = flatten(tuple(roots)).graphdef
+        self.graphdef = walk(tuple(roots)).graphdef
         met: set[int] = set()
         self.picks = tuple(_fresh_leaves(root, plan, met) for root, plan in zip(roots, plans, strict=True))
 
@@ -144,11 +144,11 @@ class Arguments:
         """The structure of the joint graph."""
         return self.joint.graphdef
 
-    def objects(self) -> list[Any]:
+    def objects(self) -> Sequence[Any]:
         """The object at each place of the joint graph."""
         if len(self.plans) == 1:
             return self.plans[0].objects(self.roots[0])
-        return flatten(tuple(self.roots)).objects
+        return walk(tuple(self.roots)).objects
 
     def values(self) -> list[Any]:
         """The values of `targets`, as they are where the caller runs."""
