@@ -352,7 +352,7 @@ def test_each_device_does_its_part_of_the_work_and_hears_of_no_other():
     for count in (2, 8):
         compiled = _ensemble(count)
         assert _collectives(compiled) == []
-        assert compiled.cost_analysis()["flops"] == pytest.approx(alone.cost_analysis()["flops"] / count, rel=0.02)
+        assert compiled.cost_analysis()["flops"] == pytest.approx(alone.cost_analysis()["flops"] / count, rel=0.05)
         memory, whole = compiled.memory_analysis(), alone.memory_analysis()
         assert memory.temp_size_in_bytes == pytest.approx(whole.temp_size_in_bytes / count, rel=0.02)
         assert memory.output_size_in_bytes == pytest.approx(whole.output_size_in_bytes / count, rel=0.02)
