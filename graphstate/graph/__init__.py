@@ -1,5 +1,6 @@
 """The object graph: Nodes and States, and the calls that take a graph apart and put it together."""
 
+from . import _public_functions as _public_functions  # which tells pickle about them
 from ._abstract import abstract
 from ._axes import StateAxes
 from ._copying import clone
