@@ -36,15 +36,20 @@ from jax.nn import (
 )
 
 from ._activation import PReLU
+from ._attention import MultiHeadAttention
 from ._batch_norm import BatchNorm
 from ._bilinear import Bilinear
+from ._cache import KeyValueCache
+from ._cells import GRUCell, LSTMCell, MGUCell, RNNCell
 from ._convolution import Conv1d, Conv2d, Conv3d
-from ._dropout import Dropout
+from ._dropout import AlphaDropout, Dropout
 from ._einsum import Einsum
 from ._embedding import Embedding
+from ._ensemble import Ensemble
 from ._errors import DtypeError, RangeError, ShapeError
 from ._identity import Identity
 from ._linear import Linear
+from ._lora import LoRA, LoRAState
 from ._normalization import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from ._pooling import (
     AdaptiveAvgPool1d,
@@ -60,20 +65,28 @@ from ._pooling import (
     MaxPool2d,
     MaxPool3d,
 )
+from ._recurrence import RNN, Bidirectional
+from ._reparametrization import SpectralNorm, WeightNorm
+from ._repeat import Repeat
+from ._reset import reset_state
+from ._rotary import RotaryEmbedding
 from ._sequential import Sequential
 from ._transposed_convolution import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 
 __all__ = [
+    "RNN",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
+    "AlphaDropout",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
     "BatchNorm",
+    "Bidirectional",
     "Bilinear",
     "Conv1d",
     "Conv2d",
@@ -85,19 +98,32 @@ __all__ = [
     "DtypeError",
     "Einsum",
     "Embedding",
+    "Ensemble",
+    "GRUCell",
     "GroupNorm",
     "Identity",
     "InstanceNorm",
+    "KeyValueCache",
+    "LSTMCell",
     "LayerNorm",
     "Linear",
+    "LoRA",
+    "LoRAState",
+    "MGUCell",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MultiHeadAttention",
     "PReLU",
     "RMSNorm",
+    "RNNCell",
     "RangeError",
+    "Repeat",
+    "RotaryEmbedding",
     "Sequential",
     "ShapeError",
+    "SpectralNorm",
+    "WeightNorm",
     "celu",
     "elu",
     "gelu",
@@ -114,6 +140,7 @@ __all__ = [
     "mish",
     "relu",
     "relu6",
+    "reset_state",
     "selu",
     "sigmoid",
     "silu",

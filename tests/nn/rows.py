@@ -63,6 +63,30 @@ class Square(nn.Bilinear):
         return super().__call__(x, x)
 
 
+class Decoding(nn.MultiHeadAttention):
+    """An attention that is given its input in two parts."""
+
+    def __call__(self, x: Array) -> Array:
+        self.cache.reset_state(x.shape[:-2])
+        parts = [super(Decoding, self).__call__(part, decode=True) for part in jnp.split(x, [1], -2)]
+        self.cache.reset_state()
+        return jnp.concatenate(parts, -2)
+
+
+class Turned(nn.RotaryEmbedding):
+    """A `RotaryEmbedding` for steps one after the other."""
+
+    def __call__(self, x: Array) -> Array:
+        return super().__call__(x, jnp.arange(x.shape[-3]))
+
+
+class Mean(nn.Ensemble):
+    """The mean of the members of an `Ensemble`."""
+
+    def __call__(self, x: Array) -> Array:
+        return super().__call__(x).mean(0)
+
+
 ROWS: dict[str, Row] = {
     "Identity": Row(nn.Identity, (3,), options=()),
     "PReLU": Row(lambda **o: nn.PReLU(3, **o), (3,)),
@@ -95,6 +119,25 @@ ROWS: dict[str, Row] = {
     "AdaptiveAvgPool1d": Row(lambda: nn.AdaptiveAvgPool1d(2), (3, 2), options=()),
     "AdaptiveAvgPool2d": Row(lambda: nn.AdaptiveAvgPool2d(1), (3, 2, 2), options=()),
     "AdaptiveAvgPool3d": Row(lambda: nn.AdaptiveAvgPool3d(1), (2, 2, 2, 1), options=()),
+    "RNNCell": Row(lambda **o: nn.RNN(nn.RNNCell(2, 3, **o)), (2, 2)),
+    "LSTMCell": Row(lambda **o: nn.RNN(nn.LSTMCell(2, 3, **o), unroll=2), (2, 2)),
+    "GRUCell": Row(lambda **o: nn.RNN(nn.GRUCell(2, 3, **o), reverse=True), (2, 2)),
+    "MGUCell": Row(lambda **o: nn.RNN(nn.MGUCell(2, 3, **o)), (2, 2)),
+    "Bidirectional": Row(lambda **o: nn.Bidirectional(nn.RNNCell(2, 3, **o), nn.RNNCell(2, 1, **o)), (2, 2)),
+    "MultiHeadAttention": Row(
+        lambda **o: nn.MultiHeadAttention(4, 2, kv_heads=1, rotary=nn.RotaryEmbedding(2), **o),
+        (3, 4),
+        kwargs={"is_causal": True},
+    ),
+    "MultiHeadAttention, decoding": Row(lambda **o: Decoding(4, 2, cache_length=3, **o), (3, 4)),
+    "RotaryEmbedding": Row(lambda: Turned(4), (3, 2, 4), options=()),
     "Dropout": Row(lambda **o: nn.Dropout(0.5, **o), (3,), options=("rng",)),
-    "Sequential": Row(lambda **o: nn.Sequential(nn.Linear(3, 4, **o), nn.gelu, nn.Linear(4, 2, **o)), (3,)),
+    "AlphaDropout": Row(lambda **o: nn.AlphaDropout(0.5, **o), (3,), options=("rng",)),
+    "WeightNorm": Row(lambda **o: nn.WeightNorm(nn.Linear(3, 2, **o)), (3,)),
+    "SpectralNorm": Row(lambda **o: nn.SpectralNorm(nn.Conv1d(3, 2, 2, **o), rng=o["rng"]), (3, 3)),
+    "LoRA": Row(lambda **o: nn.LoRA(nn.Linear(3, 2, **o), 2, rng=o["rng"]), (3,)),
+    "Repeat": Row(lambda **o: nn.Repeat(lambda: nn.Linear(3, 3, **o), 2, checkpoint=True), (3,)),
+    "Ensemble": Row(lambda **o: Mean(lambda: nn.Linear(3, 2, **o), 3), (3,)),
+    "Sequential, with names": Row(lambda **o: nn.Sequential(a=nn.Linear(3, 2, **o), b=nn.tanh), (3,)),
+    "Sequential": Row(lambda **o: nn.Sequential(nn.Linear(3, 4, **o), nn.relu, nn.Linear(4, 2, **o)), (3,)),
 }

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 import graphstate as gs
 from graphstate import environ, nn, random
@@ -141,3 +141,33 @@ def test_each_lane_drops_as_the_stream_of_its_lane_says() -> None:
         alone = nn.Dropout(0.5, fit=True, rng=RandomState(random.lane_key(base, lane)))
         assert_array_equal(y[lane], alone(x))
     assert layer.rng.value == after
+
+
+def test_along_broadcast_axes_all_is_dropped_or_kept_together() -> None:
+    dropout = nn.Dropout(0.5, broadcast_dims=(-2, 0), fit=True, rng=RandomState(0))
+    y = dropout(jnp.ones((2, 3, 5, 50)))
+    assert bool((y == y[:1, :, :1]).all())
+    assert bool((y[:, 0] != y[:, 1]).any())
+    kept = RandomState(0).bernoulli(0.5, size=(1, 3, 1, 50))
+    assert_array_equal(y[:1, :, :1], jnp.where(kept, 2.0, 0.0))
+
+
+def test_an_axis_that_is_not_there_is_an_error() -> None:
+    match = r"Dropout takes activations with an axis -2, along which all is dropped together, but got float32\[3\]\. Co"
+    with pytest.raises(nn.ShapeError, match=match):
+        nn.Dropout(0.5, broadcast_dims=-2, fit=True)(jnp.ones(3))
+    with pytest.raises(nn.RangeError, match=r"Dropout needs whole numbers as `broadcast_dims`, axes, but got 'x'"):
+        nn.Dropout(0.5, broadcast_dims=["x"])
+
+
+def test_alpha_dropout_saturates_and_keeps_mean_and_variance() -> None:
+    x = RandomState(1).normal(size=20_000)
+    y = nn.AlphaDropout(0.4, fit=True, rng=RandomState(0))(x)
+    assert abs(float(y.mean())) < 0.05
+    assert abs(float(y.std()) - 1) < 0.05
+    kept = RandomState(0).bernoulli(0.6, size=20_000)
+    saturated = nn.selu(jnp.array(-100.0))
+    scale = (0.6 + saturated**2 * 0.6 * 0.4) ** -0.5
+    assert_allclose(y, scale * (jnp.where(kept, x, saturated) - 0.4 * saturated), rtol=1e-4, atol=1e-5)
+    with pytest.raises(nn.RangeError, match=r"AlphaDropout needs a `rate` from 0 to 1"):
+        nn.AlphaDropout(2)

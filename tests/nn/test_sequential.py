@@ -66,3 +66,52 @@ def test_a_layer_that_cannot_be_called_is_an_error_with_its_number(wrong: object
     with pytest.raises(StateTypeError, match=match.format(3)):
         model.append(wrong)
     assert len(model) == 3
+
+
+@pytest.fixture
+def named() -> nn.Sequential:
+    rng = RandomState(0)
+    return nn.Sequential(wide=nn.Linear(3, 4, rng=rng), relu=nn.relu, narrow=nn.Linear(4, 2, rng=rng))
+
+
+def test_layers_with_names_are_called_in_their_order_and_found_by_name(
+    named: nn.Sequential, model: nn.Sequential
+) -> None:
+    x = jnp.ones((1, 3))
+    assert_array_equal(named(x), model(x))
+    assert named["narrow"] is named[2]
+    assert next(iter(states(named))) == ("layers", "narrow", "bias")
+    assert [type(layer) for layer in named] == [type(layer) for layer in model]
+    part = named[1:]
+    assert list(part.layers) == ["relu", "narrow"]
+    with pytest.raises(KeyError):
+        named["broad"]
+    with pytest.raises(KeyError):
+        model["wide"]
+
+
+def test_a_layer_with_a_name_is_appended_with_one(named: nn.Sequential, model: nn.Sequential) -> None:
+    named.append(jnp.sum, "total")
+    assert named(jnp.ones((5, 3))).shape == ()
+    match = r"Sequential needs a name for each layer, each once, or none at all, but got"
+    with pytest.raises(StateTypeError, match=rf"{match} None for one beside \['wide', 'relu', 'narrow', 'total'\]"):
+        named.append(jnp.sum)
+    with pytest.raises(StateTypeError, match=rf"{match} 'wide' for one beside"):
+        named.append(jnp.sum, "wide")
+    with pytest.raises(StateTypeError, match=rf"{match} 'total' for one beside 3 without one"):
+        model.append(jnp.sum, "total")
+
+
+def test_names_for_some_layers_only_are_an_error() -> None:
+    with pytest.raises(StateTypeError, match=r"names for all layers or for none, but got 1 without and 1 with one, 'a"):
+        nn.Sequential(nn.relu, a=nn.relu)
+
+
+def test_further_arguments_go_to_the_first_layer_and_named_ones_to_those_that_take_them() -> None:
+    x = jnp.ones(100)
+    model = nn.Sequential(nn.Bilinear(100, 2, 100), nn.Sequential(nn.relu, nn.Dropout(1.0)), len)
+    assert model(x, jnp.ones(2)) == 100
+    assert not model[:2](x, jnp.ones(2), fit=True).any()
+    assert_array_equal(nn.Sequential(nn.gelu)(x, approximate=False), nn.gelu(x, approximate=False))
+    with pytest.raises(TypeError, match=r"Sequential got an argument 'fitting', which none of its layers takes\."):
+        model(x, jnp.ones(2), fitting=True)

@@ -201,6 +201,166 @@ def _(x: Tensor, _: Parameters) -> Tensor:
     return last(F.adaptive_avg_pool3d(first(x), 2))
 
 
+# Recurrences
+
+
+def recurrent(kind: type[torch.nn.RNNBase], x: Tensor, p: Parameters, prefix: str = "cell") -> Tensor:
+    """One layer of PyTorch along time, which has a second bias that is zero where graphstate has one."""
+    weights = {
+        "weight_ih_l0": p[f"{prefix}/from_input/weight"].T,
+        "weight_hh_l0": p[f"{prefix}/from_hidden/weight"].T,
+        "bias_ih_l0": p[f"{prefix}/from_input/bias"],
+    }
+    weights["bias_hh_l0"] = p.get(f"{prefix}/from_hidden/bias", torch.zeros_like(weights["bias_ih_l0"]))
+    layer = kind(x.shape[-1], weights["weight_hh_l0"].shape[1], batch_first=True).double()
+    return torch.func.functional_call(layer, weights, (x,))[0]
+
+
+@case("RNN", (2, 4, 3), cell__from_input__weight=(3, 4), cell__from_input__bias=(4,), cell__from_hidden__weight=(4, 4))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    return recurrent(torch.nn.RNN, x, p)
+
+
+@case("LSTM", (2, 4, 3), cell__from_input__weight=(3, 8), cell__from_input__bias=(8,), cell__from_hidden__weight=(2, 8))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    return recurrent(torch.nn.LSTM, x, p)
+
+
+@case(
+    "GRU",
+    (2, 4, 3),
+    cell__from_input__weight=(3, 6),
+    cell__from_input__bias=(6,),
+    cell__from_hidden__weight=(2, 6),
+    cell__from_hidden__bias=(6,),
+)
+def _(x: Tensor, p: Parameters) -> Tensor:
+    return recurrent(torch.nn.GRU, x, p)
+
+
+@case(
+    "MGU",
+    (2, 4, 3),
+    cell__from_input__weight=(3, 4),
+    cell__from_input__bias=(4,),
+    cell__from_hidden__weight=(2, 4),
+    cell__from_hidden__bias=(4,),
+)
+def _(x: Tensor, p: Parameters) -> Tensor:
+    hidden, outputs = torch.zeros(2, 2, dtype=x.dtype), []
+    for time in range(4):
+        f, n = F.linear(x[:, time], p["cell/from_input/weight"].T, p["cell/from_input/bias"]).chunk(2, -1)
+        hf, hn = F.linear(hidden, p["cell/from_hidden/weight"].T, p["cell/from_hidden/bias"]).chunk(2, -1)
+        gate = torch.sigmoid(f + hf)
+        hidden = (1 - gate) * torch.tanh(n + gate * hn) + gate * hidden
+        outputs.append(hidden)
+    return torch.stack(outputs, 1)
+
+
+@case(
+    "Bidirectional",
+    (2, 4, 3),
+    forward__cell__from_input__weight=(3, 8),
+    forward__cell__from_input__bias=(8,),
+    forward__cell__from_hidden__weight=(2, 8),
+    backward__cell__from_input__weight=(3, 8),
+    backward__cell__from_input__bias=(8,),
+    backward__cell__from_hidden__weight=(2, 8),
+)
+def _(x: Tensor, p: Parameters) -> Tensor:
+    layer = torch.nn.LSTM(3, 2, batch_first=True, bidirectional=True).double()
+    weights = {}
+    for prefix, suffix in (("forward", ""), ("backward", "_reverse")):
+        bias = p[f"{prefix}/cell/from_input/bias"]
+        weights[f"weight_ih_l0{suffix}"] = p[f"{prefix}/cell/from_input/weight"].T
+        weights[f"weight_hh_l0{suffix}"] = p[f"{prefix}/cell/from_hidden/weight"].T
+        weights |= {f"bias_ih_l0{suffix}": bias, f"bias_hh_l0{suffix}": torch.zeros_like(bias)}
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor([4, 2]), batch_first=True)
+    output = torch.func.functional_call(layer, weights, (packed,))[0]
+    return torch.nn.utils.rnn.pad_packed_sequence(output, batch_first=True)[0]
+
+
+# Attention
+
+LINEARS = ("query", "key", "value", "out")
+PARTS = {"query": slice(3), "key": slice(3, None), "value": slice(3, None)}
+
+
+def heads_of(x: Tensor, p: Parameters, name: str, features: int) -> Tensor:
+    """One projection as (batch, heads, time, features)."""
+    return F.linear(x, p[f"{name}/weight"].T, p[f"{name}/bias"]).unflatten(-1, (-1, features)).movedim(-2, 1)
+
+
+def joined(read: Tensor, p: Parameters) -> Tensor:
+    """The output of all heads, (batch, heads, time, features)."""
+    return F.linear(read.movedim(1, -2).flatten(-2), p["out/weight"].T, p["out/bias"])
+
+
+def attention_parameters(features: int, inner: int, shared: int) -> dict[str, tuple[int, ...]]:
+    """Shapes for `inner` features of all queries, and `shared` of all keys."""
+    sizes = {
+        "query": (features, inner),
+        "key": (features, shared),
+        "value": (features, shared),
+        "out": (inner, features),
+    }
+    return {f"{name}__weight": size for name, size in sizes.items()} | {
+        f"{name}__bias": size[1:] for name, size in sizes.items()
+    }
+
+
+@case("attention", (2, 3, 4), **attention_parameters(4, 4, 4))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    layer = torch.nn.MultiheadAttention(4, 2, batch_first=True).double()
+    weights = {
+        "in_proj_weight": torch.cat([p[f"{name}/weight"].T for name in LINEARS[:3]]),
+        "in_proj_bias": torch.cat([p[f"{name}/bias"] for name in LINEARS[:3]]),
+        "out_proj.weight": p["out/weight"].T,
+        "out_proj.bias": p["out/bias"],
+    }
+    mask = torch.ones(3, 3, dtype=torch.bool).triu(1)
+    return torch.func.functional_call(layer, weights, (x, x, x), {"attn_mask": mask, "need_weights": False})[0]
+
+
+@case("attention to a memory", (2, 3 + 5, 4), **attention_parameters(4, 6, 6))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    mask = torch.arange(2 * 3 * 5).reshape(2, 1, 3, 5) % 3 != 0
+    query, key, value = (heads_of(x[:, part], p, name, 3) for name, part in PARTS.items())
+    return joined(F.scaled_dot_product_attention(query, key, value, attn_mask=mask), p)
+
+
+@case("attention in groups", (2, 3, 4), **attention_parameters(4, 8, 4))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    query, key, value = (heads_of(x, p, name, 2) for name in LINEARS[:3])
+    return joined(F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True), p)
+
+
+@case("RotaryEmbedding", (2, 3, 2, 4))
+def _(x: Tensor, _: Parameters) -> Tensor:
+    angles = torch.arange(3)[:, None, None] * 100.0 ** (-torch.arange(2) / 2)
+    turned = torch.complex(x[..., :2], x[..., 2:]) * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat([turned.real, turned.imag], -1)
+
+
+# Weights that are computed
+
+
+@case("WeightNorm", (2, 5, 3), scale=(2,), layer__weight=(2, 3, 2), layer__bias=(2,))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    direction = kernel(p["layer/weight"])
+    weight = torch._weight_norm(direction, p["scale"][:, None, None], 0)
+    return last(F.conv1d(first(x), weight, p["layer/bias"]))
+
+
+@case("SpectralNorm", (3, 4), layer__weight=(4, 2), layer__bias=(2,))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    # Not that of `parametrizations`, which makes half a step more than the paper.
+    layer = torch.nn.utils.spectral_norm(torch.nn.Linear(4, 2).double())
+    layer.weight_u.copy_(torch.tensor([0.6, 0.8]))
+    weights = {"weight_orig": p["layer/weight"].T, "bias": p["layer/bias"]}
+    return torch.func.functional_call(layer, weights, (x,))
+
+
 # Making the file
 
 

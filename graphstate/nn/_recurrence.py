@@ -1,0 +1,178 @@
+"""`RNN` and `Bidirectional`: a cell applied along a sequence.
+
+A cell is any Node that takes one step's input, carries HiddenStates whose arrays begin with the batch axes, and has
+`reset_state(batch_size)`; or a Node of such, as a `Sequential` of cells. By default each call begins with a state
+that is reset and leaves the cell as it was; a stateful RNN goes on where the last call has ended.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from graphstate.graph import HiddenState, Node, state, states
+from graphstate.transform import for_loop
+
+from ._errors import ShapeError, describe, name_of, wrong_shape
+from ._promotion import check_floats
+from ._reset import reset_state
+
+__all__ = ["RNN", "Bidirectional"]
+
+
+class RNN(Node):
+    """Applies a cell to each step of a sequence.
+
+    Args:
+        cell: what is applied, as `LSTMCell(3, 4)`.
+        reverse: whether to begin at the end.
+        stateful: whether a call goes on with the state that the call before has left, as for windows of a long
+            sequence; `reset_state(batch_size)` begins anew.
+        unroll: as in `jax.lax.scan`.
+
+    Example:
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> rnn = gs.nn.RNN(gs.nn.LSTMCell(3, 4))
+        >>> rnn(jnp.ones((8, 10, 3))).shape
+        (8, 10, 4)
+
+        With sequences of several lengths, and the last state:
+
+        >>> ys, last = rnn(jnp.ones((2, 10, 3)), lengths=jnp.array([10, 7]), return_state=True)
+        >>> last["hidden"].shape, bool((last["hidden"][1] == ys[1, 6]).all())
+        ((2, 4), True)
+    """
+
+    def __init__(
+        self, cell: Callable[..., Any], *, reverse: bool = False, stateful: bool = False, unroll: int = 1
+    ) -> None:
+        self.cell = cell
+        self.reverse = reverse
+        self.stateful = stateful
+        self.unroll = unroll
+
+    def __call__(
+        self,
+        xs: ArrayLike,
+        *,
+        lengths: ArrayLike | None = None,
+        initial: Mapping[Any, Any] | None = None,
+        return_state: bool = False,
+    ) -> Any:
+        """What the cell returns for each step.
+
+        Args:
+            xs: float[..., time, in_features].
+            lengths: int[...], how many steps of each sequence count. The state does not change in the others, and
+                outputs are zero there. Backwards, a sequence begins with its last step that counts.
+            initial: the state to begin with, as `return_state` gives it.
+            return_state: whether to return the state after the last step, too.
+
+        Returns:
+            float[..., time, hidden_features]; with `return_state` a pair of this and a GraphState of the cell.
+
+        Raises:
+            ShapeError: `xs` has no time axis, or `lengths` not the batch axes of `xs`.
+            DtypeError: `xs` holds no floats.
+        """
+        xs = jnp.asarray(xs)
+        self._check_inputs(xs, lengths)
+        carried = states(self.cell, HiddenState)
+        before = {path: each.value for path, each in carried.items()}
+        try:
+            if not self.stateful:
+                reset_state(self.cell, xs.shape[:-2] or None)
+            for path, value in (initial or {}).items():
+                carried[path].value = value
+            ys = self._run(xs, None if lengths is None else jnp.asarray(lengths))
+            last = state(self.cell, HiddenState)
+        finally:
+            if not self.stateful:
+                for path, value in before.items():
+                    carried[path].value = value
+        return (ys, last) if return_state else ys
+
+    def reset_state(self, batch_size: int | tuple[int, ...] | None = None) -> None:
+        """Resets the cell, as `nn.reset_state` does."""
+        reset_state(self.cell, batch_size)
+
+    def _run(self, xs: Array, lengths: Array | None) -> Any:
+        def step(x: Array, time: Array) -> Any:
+            return self.cell(x) if lengths is None else _masked_step(self.cell, x, time < lengths)
+
+        steps = jnp.moveaxis(xs, -2, 0), jnp.arange(xs.shape[-2])
+        ys = for_loop(step, *steps, reverse=self.reverse, unroll=self.unroll)
+        return jax.tree.map(lambda y: jnp.moveaxis(y, 0, xs.ndim - 2), ys)
+
+    def _check_inputs(self, xs: Array, lengths: ArrayLike | None) -> None:
+        check_floats(name_of(self), xs)
+        if xs.ndim < 2:
+            raise wrong_shape(self, "sequences of shape (..., time, features)", xs, "Call the cell for one step.")
+        if lengths is not None and jnp.shape(lengths) != xs.shape[:-2]:
+            raise ShapeError(
+                f"{name_of(self)} takes as `lengths` one number for each sequence, of shape {xs.shape[:-2]} for xs of "
+                f"{describe(xs)}, but got {jnp.shape(lengths)}. A mask of steps is turned into lengths by summing it."
+            )
+
+
+def _masked_step(cell: Callable[..., Any], x: Array, counts: Array) -> Any:
+    """A step of those sequences for which it counts."""
+    carried = list(states(cell, HiddenState).values())
+    before = [each.value for each in carried]
+    y = cell(x)
+    for each, old in zip(carried, before, strict=True):
+        each.value = jax.tree.map(lambda new, old: _where(counts, new, old), each.value, old)
+    return jax.tree.map(lambda y: _where(counts, y, jnp.zeros_like(y)), y)
+
+
+def _where(counts: Array, one: Array, other: Array) -> Array:
+    return jnp.where(counts.reshape(counts.shape + (1,) * (one.ndim - counts.ndim)), one, other)
+
+
+class Bidirectional(Node):
+    """Applies one cell forwards and another one backwards, and joins their outputs in the last axis.
+
+    Args:
+        forward: the cell that begins at the start.
+        backward: the cell that begins at the end.
+        unroll: as in `jax.lax.scan`.
+
+    Attributes:
+        forward: `RNN` of the first cell.
+        backward: `RNN` of the second cell, reversed.
+
+    Example:
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> both = gs.nn.Bidirectional(gs.nn.GRUCell(3, 4), gs.nn.GRUCell(3, 5))
+        >>> both(jnp.ones((8, 10, 3))).shape
+        (8, 10, 9)
+
+    Source: Schuster & Paliwal 1997, IEEE Transactions on Signal Processing 45, 2673.
+    """
+
+    def __init__(self, forward: Callable[..., Any], backward: Callable[..., Any], *, unroll: int = 1) -> None:
+        self.forward = RNN(forward, unroll=unroll)
+        self.backward = RNN(backward, reverse=True, unroll=unroll)
+
+    def __call__(self, xs: ArrayLike, *, lengths: ArrayLike | None = None, return_state: bool = False) -> Any:
+        """The outputs of both cells for each step.
+
+        Args:
+            xs: float[..., time, in_features].
+            lengths: int[...], how many steps of each sequence count, as in `RNN`.
+            return_state: whether to return the last states of both, too.
+
+        Returns:
+            float[..., time, forward + backward features]; with `return_state` a pair of this and the pair of
+            GraphStates.
+
+        Raises:
+            ShapeError: as in `RNN`.
+        """
+        ys, last = self.forward(xs, lengths=lengths, return_state=True)
+        back, first = self.backward(xs, lengths=lengths, return_state=True)
+        joined = jnp.concatenate([ys, back], -1)
+        return (joined, (last, first)) if return_state else joined

@@ -1,0 +1,99 @@
+"""`Repeat`: many layers of one kind, traced and compiled as one."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from graphstate.graph import Node, take
+from graphstate.transform import checkpoint, scan, vmap
+
+from ._reset import reset_state
+from ._sizes import as_size
+
+__all__ = ["Repeat"]
+
+
+class Repeat(Node):
+    """Applies `n` layers of one kind, one after the other, by a scan: compile time does not grow with `n`.
+
+    The layers are made by a mapped constructor, so that each is drawn by itself, and are one stacked Node: their
+    parameters have a leading axis of size `n`, and their paths begin with `layers`.
+
+    Args:
+        make: makes one layer, whose call returns what the next one takes, in the same shape and dtype.
+        n: how many.
+        checkpoint: whether to keep only the input of each layer for the backward pass, and compute the rest again.
+        policy: what is kept besides, as in `jax.checkpoint_policies`; it implies `checkpoint`.
+        unroll: as in `jax.lax.scan`.
+
+    Attributes:
+        layers: the stacked Node.
+
+    Raises:
+        RangeError: `n` is not a positive whole number.
+
+    Example:
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> deep = gs.nn.Repeat(lambda: gs.nn.Sequential(gs.nn.Linear(8, 8), gs.nn.gelu), 64, checkpoint=True)
+        >>> deep(jnp.ones((3, 8))).shape, len(deep), deep[0][0].weight.value.shape
+        ((3, 8), 64, (8, 8))
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        n: int,
+        *,
+        checkpoint: bool = False,
+        policy: Callable[..., bool] | None = None,
+        unroll: int = 1,
+    ) -> None:
+        self.n = as_size("Repeat", "n", n)
+        self.checkpoint = checkpoint or policy is not None
+        self.policy = policy
+        self.unroll = unroll
+        self.layers = vmap(make, axis_size=self.n)()
+
+    def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """What the last layer returns.
+
+        Args:
+            x: what the first layer takes.
+            args: further arguments, the same for each layer.
+            kwargs: the same, by name.
+
+        Raises:
+            CarryError: a layer returns another shape or dtype than it takes.
+        """
+        call = self._step_with(args, kwargs) if args or kwargs else _step(self.checkpoint, self.policy)
+        return scan(call, x, self.layers, self.n, unroll=self.unroll)[0]
+
+    def __getitem__(self, index: int) -> Any:
+        """The layer at an index, taken out."""
+        return take(self.layers, range(self.n)[index])
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(self.n))
+
+    def reset_state(self, batch_size: int | tuple[int, ...] | None = None) -> None:
+        """Resets the recurrent states of each layer, as `nn.reset_state` does."""
+        vmap(lambda layer: reset_state(layer, batch_size), axis_size=self.n)(self.layers)
+
+    def _step_with(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any, Any], tuple[Any, None]]:
+        def apply(x: Any, layer: Any) -> tuple[Any, None]:
+            return layer(x, *args, **kwargs), None
+
+        return checkpoint(apply, prevent_cse=False, policy=self.policy) if self.checkpoint else apply
+
+
+@functools.cache
+def _step(checkpointed: bool, policy: Callable[..., bool] | None) -> Callable[[Any, Any], tuple[Any, None]]:
+    """The same function at each call, so that a scan outside of compiled code is traced once."""
+    return checkpoint(_apply, prevent_cse=False, policy=policy) if checkpointed else _apply
+
+
+def _apply(x: Any, layer: Any) -> tuple[Any, None]:
+    return layer(x), None
