@@ -1,5 +1,6 @@
-"""Many devices: the meshes that `pmap`, `shard_map` and shardings are for."""
+"""Many devices: meshes, and what lies where on them."""
 
 from ._mesh import make_mesh
+from ._placing import place, replicate, shard
 
-__all__ = ["make_mesh"]
+__all__ = ["make_mesh", "place", "replicate", "shard"]

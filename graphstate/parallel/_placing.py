@@ -1,0 +1,180 @@
+"""Putting arrays and States where they are wanted: spread over a mesh, copied to all of it, or by rules.
+
+States are moved in place, and arrays come back as new ones: both have the values that they had.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from graphstate.errors import ShardingError
+from graphstate.graph import states
+from graphstate.graph._attributes import is_graph_object
+from graphstate.graph._path import show_path
+
+__all__ = ["place", "replicate", "shard"]
+
+Rules = Mapping[str, Any]
+Specs = Callable[[str, Any, tuple[int, ...]], PartitionSpec]
+"""From how messages call an array, what its State says of it, and its shape, to its spec."""
+
+
+def shard(target: Any, mesh: Mesh, axes: Any = None, *, axis: int = 0) -> Any:
+    """Spreads arrays over the devices of a mesh, each device a part of them.
+
+    Args:
+        target: arrays, Nodes and States in any pytree.
+        mesh: the mesh.
+        axes: the axis of the mesh, or a tuple of them, along which the parts lie; all, unless told.
+        axis: the axis of each array that is divided.
+
+    Returns:
+        The pytree, with new arrays; its Nodes and States are the same, and hold theirs where they are wanted.
+
+    Raises:
+        ShardingError: an array has no such axis, it does not divide, or the mesh has no such axis. Nothing is moved.
+
+    Example:
+        >>> import graphstate as gs, jax, jax.numpy as jnp
+        >>> mesh = gs.parallel.make_mesh()
+        >>> x = gs.parallel.shard(jnp.zeros((2 * jax.device_count(), 3)), mesh)
+        >>> x.addressable_shards[0].data.shape
+        (2, 3)
+    """
+    names = tuple(mesh.axis_names) if axes is None else tuple(axes) if isinstance(axes, tuple | list) else (axes,)
+
+    def spec(name: str, metadata: Any, shape: tuple[int, ...]) -> PartitionSpec:
+        if not -len(shape) <= axis < len(shape):
+            raise ShardingError(
+                f"`shard` divides axis {axis} of each array, but the shape of {name} is {shape}. Choose another axis, "
+                "or copy it to all devices (`replicate`)."
+            )
+        entries: list[Any] = [None] * len(shape)
+        entries[axis] = names if len(names) > 1 else names[0]
+        return PartitionSpec(*entries)
+
+    return _put(target, mesh, spec)
+
+
+def replicate(target: Any, mesh: Mesh) -> Any:
+    """Copies arrays to all devices of a mesh.
+
+    Args:
+        target: arrays, Nodes and States in any pytree.
+        mesh: the mesh.
+
+    Returns:
+        As `shard`.
+
+    Example:
+        >>> import graphstate as gs, jax
+        >>> model = gs.parallel.replicate(gs.nn.Linear(2, 3), gs.parallel.make_mesh())
+        >>> model.weight.value.sharding.is_fully_replicated
+        True
+    """
+    return _put(target, mesh, lambda name, metadata, shape: PartitionSpec())
+
+
+def place(node: Any, mesh: Mesh, rules: Rules) -> Any:
+    """Spreads the States of a model as rules say for the names of their axes.
+
+    A State says what its axes are when it is made, as `State(value, axes=("embed", "mlp"))`, and building it needs no
+    mesh. What no rule is for, and States that name no axes, are copied to all devices.
+
+    Args:
+        node: a Node, a State, or any pytree of these.
+        mesh: the mesh.
+        rules: from the name of an axis to the axis of the mesh that divides it, or a tuple of these.
+
+    Returns:
+        `node`, whose States hold their values where they are wanted.
+
+    Raises:
+        ShardingError: an axis does not divide, a State names more or fewer axes than it has, two of its axes would
+            lie along one of the mesh, or the mesh has no such axis. Nothing is moved.
+
+    Example:
+        >>> import graphstate as gs, jax, jax.numpy as jnp
+        >>> weight = gs.ParamState(jnp.ones((3, 8 * jax.device_count())), axes=("embed", "mlp"))
+        >>> mesh = gs.parallel.make_mesh(names="model")
+        >>> gs.parallel.place(weight, mesh, {"mlp": "model"}).value.addressable_shards[0].data.shape
+        (3, 8)
+    """
+
+    def spec(name: str, metadata: Any, shape: tuple[int, ...]) -> PartitionSpec:
+        axes = metadata.get("axes")
+        if axes is None:
+            return PartitionSpec()
+        if not isinstance(axes, tuple) or len(axes) != len(shape):
+            raise ShardingError(
+                f"`axes` of a State names each axis of its array, but for {name} they are {axes!r}, and its shape is "
+                f"{shape}. Give a tuple with a name, or None, for each."
+            )
+        return PartitionSpec(*(None if each is None else rules.get(each) for each in axes))
+
+    return _put(node, mesh, spec)
+
+
+def _put(target: Any, mesh: Mesh, specs: Specs) -> Any:
+    """Puts what is in a pytree on a mesh, once all of it is known to fit."""
+    leaves, treedef = jax.tree.flatten(target)
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(target)]
+    cells = states(target) if any(is_graph_object(leaf) for leaf in leaves) else {}
+    moves = [
+        (state, _shardings(f"State {show_path(path)}", state.value, mesh, specs, state.metadata))
+        for path, state in cells.items()
+    ]
+    wanted = [
+        None
+        if is_graph_object(leaf)
+        else _shardings(f"array {jax.tree_util.keystr(path) or 'given'}", leaf, mesh, specs, {})
+        for path, leaf in zip(paths, leaves, strict=True)
+    ]
+    for state, shardings in moves:
+        state.value = jax.device_put(state.value, shardings)
+    return jax.tree.unflatten(
+        treedef,
+        [
+            leaf if sharding is None else jax.device_put(leaf, sharding)
+            for leaf, sharding in zip(leaves, wanted, strict=True)
+        ],
+    )
+
+
+def _shardings(name: str, value: Any, mesh: Mesh, specs: Specs, metadata: Any) -> Any:
+    """The sharding of each array of a value."""
+
+    def sharding(leaf: Any) -> NamedSharding:
+        shape = np.shape(leaf)
+        spec = specs(f"the {name}", metadata, shape)
+        _check(f"the {name}", shape, spec, mesh)
+        return NamedSharding(mesh, spec)
+
+    return jax.tree.map(sharding, value)
+
+
+def _check(name: str, shape: tuple[int, ...], spec: PartitionSpec, mesh: Mesh) -> None:
+    met: set[Any] = set()
+    for axis, entry in enumerate(spec):
+        names = entry if isinstance(entry, tuple) else () if entry is None else (entry,)
+        for each in names:
+            if each not in mesh.axis_names:
+                raise ShardingError(
+                    f"Axis {axis} of {name} is to lie along {each!r}, but the axes of the mesh are "
+                    f"{', '.join(map(repr, mesh.axis_names))}. Name one of these."
+                )
+            if each in met:
+                raise ShardingError(
+                    f"An array is divided by an axis of the mesh once, but two axes of {name} are to lie along "
+                    f"{each!r}. Give one of them another axis of the mesh, or none."
+                )
+            met.add(each)
+        size = int(np.prod([mesh.shape[each] for each in names]))
+        if shape[axis] % size:
+            raise ShardingError(
+                f"Axis {axis} of {name} is to be divided by {size} devices ({', '.join(map(repr, names))}), but its "
+                f"shape is {shape}, and {shape[axis]} is no multiple of {size}. Choose another size, or leave it whole."
+            )
