@@ -11,6 +11,7 @@ from graphstate.errors import MissingPackageError, PropertyError
 
 _LAZY = {
     "BatchCase": "_case",
+    "BatchingSuite": "_suite",
     "RoundingWarning": "_tolerance",
     "Tol": "_tolerance",
     "arrays": "strategies",
@@ -24,6 +25,7 @@ _LAZY = {
     "check_grad": "checks._gradients",
     "check_jit": "checks._compiling",
     "check_lane_isolation": "checks._lanes",
+    "check_module": "_module",
     "check_nested_vmap": "checks._mapping",
     "check_no_leaks": "checks._compiling",
     "check_no_retrace": "checks._compiling",
@@ -52,6 +54,7 @@ _LAZY = {
 
 __all__ = [
     "BatchCase",
+    "BatchingSuite",
     "PropertyError",
     "RoundingWarning",
     "Tol",
@@ -66,6 +69,7 @@ __all__ = [
     "check_grad",
     "check_jit",
     "check_lane_isolation",
+    "check_module",
     "check_nested_vmap",
     "check_no_leaks",
     "check_no_retrace",

@@ -14,9 +14,10 @@ from graphstate.transform._assert_max_traces import CountedFunction
 
 from ._leaves import specs_of
 
-__all__ = ["Form", "Program", "program_of"]
+__all__ = ["AxisTree", "Form", "Program", "compiled", "inner_map", "looped", "mapped", "program_of", "rematerialized"]
 
 _UNLIMITED = 2**31
+_QUICK = {"xla_backend_optimization_level": 0}
 
 
 class Form(NamedTuple):
@@ -78,13 +79,13 @@ def _program(target: _Identity, form: Form) -> Program:
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """`jit`."""
-    return jit(function)
+    """`jit`; on CPU without what LLVM takes half of the time for, since checks run a program a few times only."""
+    return jit(function, compiler_options=_QUICK if jax.default_backend() == "cpu" else None)
 
 
 def mapped(function: Callable[..., Any], in_axes: Any, out_axes: Any, states: StateAxes, size: int, rng: str) -> Any:
     """`vmap`, compiled."""
-    return jit(
+    return compiled(
         vmap(
             function,
             in_axes=in_axes.tree(),
@@ -98,7 +99,7 @@ def mapped(function: Callable[..., Any], in_axes: Any, out_axes: Any, states: St
 
 def rematerialized(function: Callable[..., Any]) -> Any:
     """`checkpoint`, compiled."""
-    return jit(checkpoint(function))
+    return compiled(checkpoint(function))
 
 
 def inner_map(function: Callable[..., Any], in_axes: Any, out_axes: Any, states: StateAxes, size: int) -> Any:
@@ -124,7 +125,7 @@ def looped(function: Callable[..., Any], in_axes: "AxisTree") -> Any:
 
         return for_loop(body, *(leaves[spot] for spot in spots))
 
-    return jit(loop)
+    return compiled(loop)
 
 
 class AxisTree(NamedTuple):

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from graphstate._lift.lanes._axes import result_axes
 from graphstate.graph import StateAxes
 from graphstate.graph._attributes import is_graph_object
-from graphstate.transform import jit, jvp
+from graphstate.transform import jvp
 
 from ._arrays import is_inexact
 from ._case import BatchCase
 from ._leaves import specs_of
-from ._programs import AxisTree, inner_map
+from ._programs import AxisTree, compiled, inner_map
 
 __all__ = ["is_pushed", "pushed_batch", "pushed_batched"]
 
@@ -51,8 +51,8 @@ def pushed_batched(function: Callable[..., Any], in_axes: AxisTree, out_axes: Ax
         directions = [_in_lane(leaves[spot], specs[spot], lane) for spot in spots]
         return jvp(numbers, (values,), (directions,))[1]
 
-    compiled: Callable[..., Any] = jit(tangents)
-    return compiled
+    program: Callable[..., Any] = compiled(tangents)
+    return program
 
 
 def _in_lane(leaf: Any, axis: int, lane: Any) -> Any:

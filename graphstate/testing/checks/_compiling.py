@@ -12,9 +12,10 @@ from graphstate.testing._compare import compare_outcomes
 from graphstate.testing._findings import Finding, Sides, crash_of
 from graphstate.testing._outcome import Axes, Leaf, Outcome
 from graphstate.testing._point import Point
+from graphstate.testing._programs import compiled
 from graphstate.testing._tolerance import Tol
 from graphstate.testing._verdict import judge
-from graphstate.transform import assert_max_traces, jit
+from graphstate.transform import assert_max_traces
 
 from ._start import point_of
 
@@ -98,16 +99,16 @@ def check_dtypes(fn: Any, case: BatchCase, *, tol: Tol | None = None, batched: b
 
 def _dtypes(point: Point) -> list[Finding]:
     one = _forms(point)[0]
-    eager, compiled = one(point.function), one(point.lane_program().call)
+    eager, traced = one(point.function), one(point.lane_program().call)
     untouched = one(lambda *args, **kwargs: None)
-    found = _of_types(compiled, eager, Sides("compiled", "uncompiled"))
+    found = _of_types(traced, eager, Sides("compiled", "uncompiled"))
     found = found or _of_types(point.batch(), point.lane(0), Sides("the batch", "one lane"))
     if found:
         return found
     before = {leaf.name: leaf for leaf in untouched.leaves}
     return [
         Finding(leaf.name, f"the dtype is {leaf.value.dtype} after a call, {before[leaf.name].value.dtype} before")
-        for leaf in compiled.leaves
+        for leaf in traced.leaves
         if leaf.name in before and leaf.value.dtype != before[leaf.name].value.dtype
     ]
 
@@ -164,7 +165,7 @@ def _no_retrace(point: Point) -> list[Finding]:
         raise first.error
     limit = 1
     counted = assert_max_traces(point.function, limit)
-    program = jit(counted) if point.batched else point.mapped_anew(counted)
+    program = compiled(counted) if point.batched else point.mapped_anew(counted)
 
     def calls(*args: Any, **kwargs: Any) -> None:
         for _ in range(_CALLS):
@@ -207,7 +208,7 @@ def check_no_leaks(fn: Any, case: BatchCase, *, tol: Tol | None = None, batched:
 
 def _no_leaks(point: Point) -> list[Finding]:
     counted = assert_max_traces(point.function, 2**31)
-    program = jit(counted) if point.batched else point.mapped_anew(counted)
+    program = compiled(counted) if point.batched else point.mapped_anew(counted)
     with jax.checking_leaks():
         searched = point.run("the search for leaks", program, point.case.args, point.case.kwargs, point.axes)
     plain = point.batch()

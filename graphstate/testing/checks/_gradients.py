@@ -26,7 +26,7 @@ from graphstate.testing._verdict import judge
 
 from ._start import point_of, refuse_draws
 
-__all__ = ["check_grad", "check_remat"]
+__all__ = ["check_grad", "check_remat", "has_gradient"]
 
 
 def check_grad(fn: Any, case: BatchCase, *, tol: Tol | None = None, batched: bool = False) -> None:
@@ -78,6 +78,12 @@ def _grad(point: Point) -> list[Finding]:
     point.runs += [*whole.runs, *lane.runs]
     refuse_draws(point, total)
     return _compare_sum(point, axes, total, parts)
+
+
+def has_gradient(point: Point) -> bool:
+    """Whether JAX can differentiate the function in reverse: it cannot through a `while_loop`, or a callback."""
+    axes = axes_of_gradient(point.case, point.closure, point.states)
+    return bool(point.case.axis_size) and _lane_point(point, axes).lane(0).error is None
 
 
 def _lane_point(point: Point, axes: tuple[int | None, ...]) -> Point:
