@@ -6,6 +6,8 @@ from numpy.testing import assert_array_equal
 
 from graphstate import nn
 
+pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
+
 
 def test_with_one_slope_it_is_a_leaky_relu() -> None:
     x = jnp.array([[-2.0, 0.0, 3.0]])

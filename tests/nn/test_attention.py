@@ -10,6 +10,8 @@ import graphstate as gs
 from graphstate import nn
 from graphstate.random import RandomState
 
+pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
+
 X = jax.random.normal(jax.random.key(0), (2, 5, 4))
 
 

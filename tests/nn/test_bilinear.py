@@ -7,6 +7,8 @@ from numpy.testing import assert_allclose
 from graphstate import nn
 from graphstate.random import RandomState
 
+pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
+
 
 def test_each_output_is_a_form_of_both_inputs() -> None:
     layer = nn.Bilinear(2, 3, 1, use_bias=False, rng=RandomState(0))

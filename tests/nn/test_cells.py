@@ -11,6 +11,8 @@ from graphstate.errors import BatchAxisError
 from graphstate.graph import HiddenState, ParamState
 from graphstate.random import RandomState
 
+pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
+
 CELLS = {"RNNCell": nn.RNNCell, "GRUCell": nn.GRUCell, "MGUCell": nn.MGUCell, "LSTMCell": nn.LSTMCell}
 each_cell = pytest.mark.parametrize("kind", CELLS.values(), ids=CELLS)
 

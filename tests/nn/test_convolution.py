@@ -8,6 +8,8 @@ from numpy.testing import assert_allclose
 from graphstate import nn
 from graphstate.random import RandomState
 
+pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
+
 X = jax.random.normal(jax.random.key(0), (7, 2))
 
 

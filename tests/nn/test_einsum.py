@@ -7,6 +7,8 @@ from numpy.testing import assert_allclose
 from graphstate import nn
 from graphstate.random import RandomState
 
+pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
+
 
 def test_it_is_the_einsum_of_input_and_weight() -> None:
     layer = nn.Einsum("b d, d h -> b h", (3, 2), rng=RandomState(0))

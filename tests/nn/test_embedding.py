@@ -7,6 +7,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from graphstate import nn
 from graphstate.random import RandomState
 
+pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
+
 
 @pytest.fixture
 def layer() -> nn.Embedding:

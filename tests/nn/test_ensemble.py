@@ -9,6 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 import graphstate as gs
 from graphstate import nn
 
+pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
+
 X = jnp.linspace(-1, 1, 12).reshape(4, 3)
 
 

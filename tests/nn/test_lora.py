@@ -12,6 +12,8 @@ from graphstate.errors import StateTypeError
 from graphstate.graph import ParamState
 from graphstate.random import RandomState
 
+pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
+
 X = jax.random.normal(jax.random.key(0), (4, 3))
 
 

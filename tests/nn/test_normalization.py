@@ -10,6 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from graphstate import nn
 from graphstate.graph import states
 
+pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
+
 MAKE: dict[str, Callable[..., nn.LayerNorm]] = {
     "LayerNorm": lambda **options: nn.LayerNorm(4, **options),
     "RMSNorm": lambda **options: nn.RMSNorm(4, **options),

@@ -6,6 +6,8 @@ from numpy.testing import assert_array_equal
 
 from graphstate import nn
 
+pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
+
 X = jnp.array([[3.0], [1.0], [2.0], [5.0], [4.0]])
 
 

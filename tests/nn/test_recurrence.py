@@ -11,6 +11,8 @@ from graphstate import nn
 from graphstate.graph import HiddenState
 from graphstate.random import RandomState
 
+pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
+
 XS = jax.random.normal(jax.random.key(0), (2, 4, 3))
 
 

@@ -10,6 +10,8 @@ from graphstate import nn
 from graphstate.errors import StateTypeError
 from graphstate.graph import BatchState, ParamState
 
+pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
+
 X = jax.random.normal(jax.random.key(0), (4, 3))
 
 

@@ -12,6 +12,8 @@ from graphstate.errors import CarryError
 from graphstate.graph import HiddenState, ParamState
 from graphstate.random import RandomState
 
+pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
+
 X = jax.random.normal(jax.random.key(0), (3, 4))
 
 
@@ -67,7 +69,6 @@ def test_what_is_compiled_does_not_grow_with_the_number_of_layers(checkpoint: bo
     assert count(4) == count(64)
 
 
-@pytest.mark.no_leak_check(reason="counts traces")
 def test_an_eager_call_is_traced_once() -> None:
     traces = []
 

@@ -7,6 +7,8 @@ from numpy.testing import assert_allclose
 
 from graphstate import nn
 
+pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
+
 X = jax.random.normal(jax.random.key(0), (3, 2, 4))
 
 
