@@ -5,6 +5,7 @@ reaches a whole round, so what counts is the ratio to the base within a round: i
 quartiles that tell how far to trust it. Absolute times describe the machine and are given for the base alone.
 """
 
+import gc
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -87,12 +88,23 @@ def time_of(call: Call, count: int = 1, clock: Callable[[], float] = time.perf_c
 
 
 def steady(calls: Mapping[str, Call], seconds: float) -> dict[str, Callable[[], float]]:
-    """Measures of calls that are warm: each runs long enough for batches of about `seconds`, after it was compiled."""
+    """Measures of calls that are warm: each runs long enough for batches of about `seconds`, after it was compiled.
+
+    The garbage of one way is collected before the next one's turn, and what was there before, modules for the most
+    part, is not searched for more: else a batch that happens to fall on a full collection takes twice as long.
+    """
     for call in calls.values():
         time_of(call, 3)
+    gc.collect()
+    gc.freeze()
     return {name: _batch(call, seconds) for name, call in calls.items()}
 
 
 def _batch(call: Call, seconds: float) -> Callable[[], float]:
     count = math.ceil(seconds / min(time_of(call, 3) for _ in range(3)))
-    return lambda: time_of(call, count)
+
+    def measure() -> float:
+        gc.collect()
+        return time_of(call, count)
+
+    return measure
