@@ -6,6 +6,7 @@ from the compiled program.
 
 import functools
 import re
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -663,3 +664,52 @@ def test_the_mesh_of_a_block_must_be_that_of_the_map():
                 call(XS)
         for call in (gs.pmap(scan, mesh=mesh), gs.jit(gs.pmap(scan, mesh=mesh))):
             np.testing.assert_array_equal(call(XS), 3 * XS)
+
+
+@many_calls
+def test_collectives_mean_the_same_within_other_transforms():
+    scale = lambda x: x * lax.pmean(x, "i")  # noqa: E731
+    spread, plain, xs = gs.pmap(scale, axis_name="i"), jax.vmap(scale, axis_name="i"), numbers(3, 8)
+    both = lambda x: x + lax.psum(x, "i") * lax.psum(x, "j")  # noqa: E731
+    nested = jax.vmap(jax.vmap(both, axis_name="j"), axis_name="i")
+    for ours, oracle in (
+        (gs.vmap(spread)(xs), jax.vmap(plain)(xs)),
+        (gs.grad(lambda x: (spread(x) ** 2).sum())(xs[0]), jax.grad(lambda x: (plain(x) ** 2).sum())(xs[0])),
+        (gs.scan(lambda c, x: (spread(x) + c, c), xs[0], xs), lax.scan(lambda c, x: (plain(x) + c, c), xs[0], xs)),
+        (gs.pmap(gs.pmap(both, axis_name="j"), axis_name="i")(numbers(8, 3)), nested(numbers(8, 3))),
+    ):
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), ours, oracle)
+
+
+def test_a_node_may_be_restructured_and_the_number_of_lanes_may_change():
+    node = gs.Node()
+    node.total, node.log, node.array = gs.State(jnp.zeros(8)), [], jnp.arange(8.0)
+
+    def step(node, x):
+        node.log.append(gs.State(x))
+        node.array = node.array + 1
+        node.total.value = node.total.value + node.array
+
+    step = gs.pmap(step, donate_states=True)
+    for _ in range(2):
+        step(node, jnp.arange(8.0))
+    assert all(is_spread(each, 8) for each in (node.log[0].value, node.log[1].value, node.array))
+    np.testing.assert_array_equal(node.total.value, 2 * np.arange(8.0) + 3)
+    node.total.value, node.array, node.log = jnp.zeros(16), jnp.arange(16.0), []
+    step(node, jnp.arange(16.0))
+    np.testing.assert_array_equal(node.total.value, np.arange(16.0) + 1)
+
+
+@counts
+def test_threads_never_draw_with_one_key():
+    rng, drawn = gs.random.RandomState(1), []
+    draw = gs.pmap(lambda x: rng.normal() + x)
+    threads = [
+        threading.Thread(target=lambda: [drawn.append(np.asarray(draw(jnp.zeros(8)))) for _ in range(4)])
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({each.tobytes() for each in drawn}) == 12
