@@ -1,6 +1,7 @@
-"""Many devices: meshes, and what lies where on them."""
+"""Many devices: meshes, what lies where on them, and steps whose batch is divided."""
 
+from ._data_parallel import data_parallel
 from ._mesh import make_mesh
 from ._placing import place, replicate, shard
 
-__all__ = ["make_mesh", "place", "replicate", "shard"]
+__all__ = ["data_parallel", "make_mesh", "place", "replicate", "shard"]

@@ -15,7 +15,7 @@ from graphstate.graph import states
 from graphstate.graph._attributes import is_graph_object
 from graphstate.graph._path import show_path
 
-__all__ = ["place", "replicate", "shard"]
+__all__ = ["Rules", "place", "replicate", "shard", "spec_by_rules"]
 
 Rules = Mapping[str, Any]
 Specs = Callable[[str, Any, tuple[int, ...]], PartitionSpec]
@@ -103,19 +103,26 @@ def place(node: Any, mesh: Mesh, rules: Rules) -> Any:
         >>> gs.parallel.place(weight, mesh, {"mlp": "model"}).value.addressable_shards[0].data.shape
         (3, 8)
     """
+    return _put(node, mesh, lambda name, metadata, shape: spec_by_rules(name, metadata, shape, rules, mesh))
 
-    def spec(name: str, metadata: Any, shape: tuple[int, ...]) -> PartitionSpec:
-        axes = metadata.get("axes")
-        if axes is None:
-            return PartitionSpec()
-        if not isinstance(axes, tuple) or len(axes) != len(shape):
-            raise ShardingError(
-                f"`axes` of a State names each axis of its array, but for {name} they are {axes!r}, and its shape is "
-                f"{shape}. Give a tuple with a name, or None, for each."
-            )
-        return PartitionSpec(*(None if each is None else rules.get(each) for each in axes))
 
-    return _put(node, mesh, spec)
+def spec_by_rules(name: str, metadata: Any, shape: tuple[int, ...], rules: Rules, mesh: Mesh) -> PartitionSpec:
+    """The spec of an array by what its State says of its axes.
+
+    Raises:
+        ShardingError: as in `place`.
+    """
+    axes = metadata.get("axes")
+    if axes is None:
+        return PartitionSpec()
+    if not isinstance(axes, tuple) or len(axes) != len(shape):
+        raise ShardingError(
+            f"`axes` of a State names each axis of its array, but for {name} they are {axes!r}, and its shape is "
+            f"{shape}. Give a tuple with a name, or None, for each."
+        )
+    spec = PartitionSpec(*(None if each is None else rules.get(each) for each in axes))
+    _check(name, shape, spec, mesh)
+    return spec
 
 
 def _put(target: Any, mesh: Mesh, specs: Specs) -> Any:

@@ -79,13 +79,13 @@ class Placement:
         captured: Sequence[Any],
         arrays: Sequence[Any],
     ) -> tuple[Sequence[Any], ...]:
-        axes, array_axes = self._axes = self._axes or self._find_axes(arguments)
+        axes, array_axes = self._axes = self._axes or self.find_axes(arguments)
         inputs = [*values, *captured, *arrays]
         leaves, wanted = [], []
-        for value, axis in zip(inputs, [*axes, *map(self._closed_axis, cells), *array_axes], strict=True):
+        for value, axis in zip(inputs, [*axes, *map(self.closed_axis, cells), *array_axes], strict=True):
             for leaf in (value,) if isinstance(value, jax.Array) else jax.tree.leaves(value):
                 leaves.append(leaf)
-                wanted.append(self._mesh.sharding(np.shape(leaf), axis))
+                wanted.append(self.sharding(np.shape(leaf), axis))
         moving = [
             number
             for number, (leaf, sharding) in enumerate(zip(leaves, wanted, strict=True))
@@ -101,7 +101,13 @@ class Placement:
         self._seen = [leaf.sharding for leaf in leaves] if len(leaves) == len(inputs) else []
         return tuple(placed)
 
-    def _find_axes(self, arguments: Arguments) -> tuple[list[Axis], list[Axis]]:
+    # What differs between transforms
+
+    def sharding(self, shape: tuple[int, ...], axis: Axis) -> NamedSharding:
+        """How an array with this axis lies."""
+        return self._mesh.sharding(shape, axis)
+
+    def find_axes(self, arguments: Arguments) -> tuple[list[Axis], list[Axis]]:
         """The axes of the arguments' States and arrays, and of the other arguments."""
         specs = argument_axes(self._options.in_axes, arguments, self._function)
         axes = target_axes(arguments, specs, self._function, LANES)
@@ -114,12 +120,14 @@ class Placement:
             [None if isinstance(specs[spot], StateAxes) else specs[spot] for spot in arguments.shape.rest],
         )
 
-    def _closed_axis(self, cell: Cell) -> Axis:
+    def closed_axis(self, cell: Cell) -> Axis:
         """The axis of a State of the closure."""
         known = self._watch.states().get(id(cell))
         if known is None or is_stream(cell, outer_value(cell)):
             return None
         return self._options.state_in_axes.find(known[1], record_of_state(cell, None), None)
+
+    # Errors
 
     def _check_movable(
         self, leaves: Sequence[Any], arguments: Arguments, cells: Sequence[Cell], inputs: Sequence[Any]
@@ -127,11 +135,12 @@ class Placement:
         """Refuses what the user has put on other devices."""
         for leaf in leaves:
             if getattr(leaf, "committed", False) and leaf.sharding.device_set != self._mesh.devices:
+                transform = self._options.transform
                 raise ShardingError(
-                    f"`pmap` of `{function_name(self._function)}` runs on {len(self._mesh.devices)} devices (the mesh "
-                    f"is {self._mesh}), but {self._name(leaf, arguments, cells, inputs)} was put somewhere else: "
-                    f"{leaf.sharding}. Move it (`jax.device_put(value, sharding)`), or give `pmap` those devices "
-                    "(`devices=`). What was put nowhere goes where it is needed."
+                    f"`{transform}` of `{function_name(self._function)}` runs on {len(self._mesh.devices)} devices "
+                    f"(the mesh is {self._mesh}), but {self._name(leaf, arguments, cells, inputs)} was put somewhere else: "
+                    f"{leaf.sharding}. Move it (`jax.device_put(value, sharding)`), or give `{transform}` those "
+                    "devices. What was put nowhere goes where it is needed."
                 )
 
     def _name(self, leaf: Any, arguments: Arguments, cells: Sequence[Cell], inputs: Sequence[Any]) -> str:

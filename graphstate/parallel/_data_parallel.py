@@ -1,0 +1,144 @@
+"""`data_parallel`: a compiled step whose batch is divided over devices.
+
+The step is written for the whole batch, and computes what it computes on one device: XLA divides the work, and makes
+the sums over the batch, gradients among them, sums over devices.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from graphstate._lift.call._arguments import Arguments, argument_names, function_name, target_names
+from graphstate._lift.lanes._axes import as_state_axes
+from graphstate._lift.lanes._devices import LaneMesh
+from graphstate._lift.lanes._mapping import MapOptions
+from graphstate._lift.lanes._placement import Placement
+from graphstate._lift.watch._watch import Watch
+from graphstate._trace import outer_value, unpack
+from graphstate.errors import ShardingError
+from graphstate.graph import State
+from graphstate.transform._jit import JitFunction
+
+from ._placing import Rules, spec_by_rules
+
+__all__ = ["data_parallel"]
+
+
+class DataPlacement(Placement):
+    """Where the inputs of a step lie: the batch divided, all else copied, or divided by rules."""
+
+    def __init__(
+        self, function: Callable[..., Any], mesh: LaneMesh, watch: Watch, batch: frozenset[int], rules: Rules
+    ) -> None:
+        no_axes = as_state_axes(None)
+        super().__init__(function, MapOptions(0, 0, no_axes, no_axes, "split", "data_parallel"), mesh, watch)
+        self._batch = batch
+        self._rules = rules
+        self._lanes = mesh
+        self._user = function
+
+    def sharding(self, shape: tuple[int, ...], axis: Any) -> NamedSharding:
+        """How an array with this axis, or this spec, lies."""
+        return (
+            NamedSharding(self._lanes.mesh, axis) if isinstance(axis, PartitionSpec) else super().sharding(shape, axis)
+        )
+
+    def find_axes(self, arguments: Arguments) -> tuple[list[Any], list[Any]]:
+        """The specs of the arguments' States and arrays, and the axes of the other arguments."""
+        names = target_names(arguments, self._user)
+        targets = [self._spec(f"`{name}`", target) for name, target in zip(names, arguments.targets, strict=True)]
+        treedef = arguments.shape.treedef
+        marks = jax.tree.unflatten(treedef, range(treedef.num_leaves))
+        paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(marks)]
+        is_batch = [path[0].idx == 0 and path[1].idx in self._batch for path in paths]
+        return targets, [0 if is_batch[spot] else None for spot in arguments.shape.rest]
+
+    def closed_axis(self, cell: Any) -> Any:
+        """The spec of a State of the closure."""
+        return self._spec("a State of the closure", cell)
+
+    def _spec(self, name: str, target: Any) -> Any:
+        if not isinstance(target, State) or "axes" not in target.metadata:
+            return None
+        shape = np.shape(unpack(outer_value(target)))
+        return spec_by_rules(name, target.metadata, shape, self._rules, self._lanes.mesh)
+
+
+class DataParallel(JitFunction):
+    """What `data_parallel` returns.
+
+    Args:
+        function: the step.
+        mesh: the mesh.
+        batch: which positional arguments are batches.
+        rules: from the name of an axis to that of the mesh.
+    """
+
+    transform = "data_parallel"
+
+    def __init__(self, function: Callable[..., Any], mesh: Mesh, batch: Sequence[int], rules: Rules) -> None:
+        super().__init__(function)
+        self._lanes = LaneMesh.of(None, mesh, mesh.axis_names[0])
+        self._batch = frozenset(batch)
+        self._rules = rules
+
+    def placement(self, watch: Watch) -> Placement:
+        """Says where the inputs of programs must lie."""
+        return DataPlacement(self.function, self._lanes, watch, self._batch, self._rules)
+
+    def run_user(self, statics: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls the step, once its batches are known to divide."""
+        self._check(args, kwargs)
+        return super().run_user(statics, args, kwargs)
+
+    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        names = iter(argument_names(jax.tree.structure((args, kwargs)), self.function))
+        for number, argument in enumerate(args):
+            for leaf in jax.tree.leaves(argument):
+                name, shape = next(names), np.shape(leaf)
+                if number in self._batch and (not shape or shape[0] % self._lanes.size):
+                    raise ShardingError(
+                        f"`data_parallel` divides the batch `{name}` of `{function_name(self.function)}` by "
+                        f"{self._lanes.size} devices along its first axis, but its shape is {shape}. Choose another "
+                        "batch size, drop what is left over, or name other arguments in `batch`."
+                    )
+
+
+def data_parallel(
+    step: Callable[..., Any], mesh: Mesh, batch: int | Sequence[int] = (1, 2), rules: Rules | None = None
+) -> Any:
+    """Compiles a step whose batch is divided over the devices of a mesh; it gives what it gives on one device.
+
+    Each device computes with its part of the batch. All else is copied to all devices, or divided by `rules`, and lies
+    there from the first call on. The average of a loss over the batch is one over all of it, and so is its gradient:
+    nothing in the step has to be averaged by hand.
+
+    Args:
+        step: takes the model and whole batches.
+        mesh: the mesh; batches are divided along its first axis.
+        batch: which positional arguments are batches of arrays, whose first axis is divided.
+        rules: from the name of an axis of a State to the axis of the mesh that divides it, as in `place`.
+
+    Returns:
+        The compiled step, with all that `jit` gives one.
+
+    Raises:
+        ShardingError: a batch or State does not divide, or an array was put on other devices.
+
+    Example:
+        >>> import graphstate as gs, jax, jax.numpy as jnp
+        >>> layer = gs.nn.Linear(2, 3)
+        >>> def step(layer, x, y):
+        ...     loss, grads = gs.value_and_grad(lambda layer: jnp.mean((layer(x) - y) ** 2))(layer)
+        ...     gs.update(layer, jax.tree.map(lambda p, g: p - 0.1 * g, gs.state(layer, gs.ParamState), grads))
+        ...     return loss
+        >>> train = gs.parallel.data_parallel(step, gs.parallel.make_mesh())
+        >>> rows = 4 * jax.device_count()
+        >>> train(layer, jnp.ones((rows, 2)), jnp.zeros((rows, 3))).shape
+        ()
+    """
+    numbers = (batch,) if isinstance(batch, int) else tuple(batch)
+    return DataParallel(step, mesh, numbers, {} if rules is None else rules)
