@@ -200,7 +200,7 @@ def test_every_number_of_devices_gives_what_one_device_gives(kind, lanes):
 
 @many_calls
 @given(st.data())
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_pmap_means_vmap(data):
     """For any axes, dtypes, shapes and numbers of devices and lanes."""
     count = data.draw(st.sampled_from(DEVICES), label="devices")

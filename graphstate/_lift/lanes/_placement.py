@@ -135,10 +135,10 @@ class Placement:
         """Refuses what the user has put on other devices."""
         for leaf in leaves:
             if getattr(leaf, "committed", False) and leaf.sharding.device_set != self._mesh.devices:
-                transform = self._options.transform
+                transform, name = self._options.transform, self._name(leaf, arguments, cells, inputs)
                 raise ShardingError(
                     f"`{transform}` of `{function_name(self._function)}` runs on {len(self._mesh.devices)} devices "
-                    f"(the mesh is {self._mesh}), but {self._name(leaf, arguments, cells, inputs)} was put somewhere else: "
+                    f"(the mesh is {self._mesh}), but {name} was put somewhere else: "
                     f"{leaf.sharding}. Move it (`jax.device_put(value, sharding)`), or give `{transform}` those "
                     "devices. What was put nowhere goes where it is needed."
                 )
