@@ -330,7 +330,6 @@ class _Family(abc.ABC):  # noqa: B024, its metaclass is what counts
         OfType(ParamState) & len,
         "frozen" | _Named(),
     ],
-    ids=repr,
 )
 def test_what_may_answer_otherwise_the_next_time_has_no_lasting_key(changing: Filter) -> None:
     assert lasting_key([changing]) is None
