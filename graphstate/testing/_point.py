@@ -14,10 +14,11 @@ from graphstate._lift.lanes._axes import as_state_axes
 from graphstate.graph import StateAxes
 from graphstate.graph._attributes import is_graph_object
 from graphstate.random._key import lane_key, lane_keys
+from graphstate.random._stream import KeyStream
 
 from ._arrays import Change, cast_to, take_lanes
 from ._case import BatchCase
-from ._closure import Closure, kept, map_value, streams_in
+from ._closure import Closure, kept, map_value, states_in, streams_in
 from ._leaves import axis_in, rebuilt
 from ._outcome import Axes, Outcome, observe
 from ._programs import AxisTree, Form, Program, compiled, mapped, program_of
@@ -142,9 +143,12 @@ class Point:
         unmapped = Axes(None, None, StateAxes({}))
 
         def prepare(args: Any, kwargs: Any) -> None:
+            # A stream with a key for each lane has its own; those with one key for all are split, as `vmap` does.
+            given = zip(_streams((args, kwargs)), _streams((case.args, case.kwargs)), strict=True)
+            streams = [stream for stream, whole in given if not whole.value.ndim]
+            streams += streams_in(self.closure.roots)
             self.change_held(take_lanes(index))
-            graphs = [leaf for leaf in jax.tree.leaves((args, kwargs)) if is_graph_object(leaf)]
-            for stream in streams_in((*self.closure.roots, *graphs)):
+            for stream in streams:
                 stream.value = lane_key(lane_keys(stream.value)[1], index)
 
         return self.run(f"lane {index}", function, args, kwargs, unmapped, prepare)
@@ -202,6 +206,12 @@ class Point:
             axis = self.states.find(paths, record, None)
             if axis is not None:
                 map_value(state, lambda leaf, axis=axis: _changed(leaf, axis, change))  # type: ignore[misc]
+
+
+def _streams(given: Any) -> list[Any]:
+    """The streams of random keys in the Nodes among arguments."""
+    graphs = tuple(leaf for leaf in jax.tree.leaves(given) if is_graph_object(leaf))
+    return [held.state for held in states_in(graphs) if isinstance(held.state, KeyStream)]
 
 
 def _awaited(result: Any) -> Any:

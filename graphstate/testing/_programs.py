@@ -9,12 +9,23 @@ import jax
 
 from graphstate.graph import StateAxes
 from graphstate.graph._attributes import is_graph_object
-from graphstate.transform import assert_max_traces, checkpoint, for_loop, jit, vmap
+from graphstate.transform import assert_max_traces, checkpoint, for_loop, jit, pmap, vmap
 from graphstate.transform._assert_max_traces import CountedFunction
 
 from ._leaves import specs_of
 
-__all__ = ["AxisTree", "Form", "Program", "compiled", "inner_map", "looped", "mapped", "program_of", "rematerialized"]
+__all__ = [
+    "AxisTree",
+    "Form",
+    "Program",
+    "compiled",
+    "inner_map",
+    "looped",
+    "mapped",
+    "program_of",
+    "rematerialized",
+    "spread_over",
+]
 
 _UNLIMITED = 2**31
 _QUICK = {"xla_backend_optimization_level": 0}
@@ -94,6 +105,20 @@ def mapped(function: Callable[..., Any], in_axes: Any, out_axes: Any, states: St
             axis_size=size,
             rng=rng,
         )
+    )
+
+
+def spread_over(
+    function: Callable[..., Any], in_axes: "AxisTree", out_axes: "AxisTree", states: StateAxes, size: int, count: int
+) -> Any:
+    """`pmap`, over the first devices."""
+    return pmap(
+        function,
+        in_axes=in_axes.tree(),
+        out_axes=out_axes.tree(),
+        state_in_axes=states,
+        axis_size=size,
+        devices=jax.devices()[:count],
     )
 
 

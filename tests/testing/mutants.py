@@ -179,6 +179,19 @@ def rule_that_holds_once_only():
     return lambda x: outer(x)
 
 
+@mutant("check_pmap", "pair", batched=False)
+def rule_that_counts_the_lanes_of_a_device():
+    @jax.custom_batching.custom_vmap
+    def function(x):
+        return x
+
+    @function.def_vmap
+    def rule(axis_size, in_batched, x):
+        return x * axis_size, True
+
+    return lambda x, y: function(x) + y
+
+
 # Layers
 
 simple("check_vmap", "softmax_over_the_batch", lambda x: jax.nn.softmax(x, axis=0))

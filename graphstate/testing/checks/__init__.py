@@ -3,6 +3,7 @@
 _mapping    lanes, one by one and in other batches
 _lanes      what reaches a lane from the others
 _compiling  compiling, tracing, dtypes
+_devices    lanes spread over devices
 _gradients  derivatives, and what is computed again for them
 _loops      steps one after another
 _random     random numbers

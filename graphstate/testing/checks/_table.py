@@ -17,6 +17,7 @@ from graphstate.testing._point import Point
 from graphstate.testing._tolerance import Tol
 
 from ._compiling import check_dtypes, check_jit, check_no_leaks, check_no_retrace
+from ._devices import check_pmap
 from ._gradients import check_grad, check_remat, has_gradient
 from ._graphs import check_pickle, check_roundtrip
 from ._lanes import check_lane_isolation
@@ -83,6 +84,10 @@ def _has_steps(point: Point) -> bool:
     return is_scannable(point.case) and not any(streams_in(node) for node in mapped)
 
 
+def _has_devices(point: Point) -> bool:
+    return jax.device_count() > 1
+
+
 def _has_graph(point: Point) -> bool:
     given = jax.tree.leaves((point.case.args, dict(point.case.kwargs)))
     return any(root is not DEFAULT for root in point.closure.roots) or any(map(is_graph_object, given))
@@ -122,6 +127,7 @@ CHECKS = tuple(
         (check_remat, _has_parameters),
         (check_scan, _has_steps),
         (check_rng, _draws),
+        (check_pmap, _has_devices),
         (check_roundtrip, _has_graph),
         (check_pickle, _can_be_pickled),
         (check_ensemble_step, _has_members),

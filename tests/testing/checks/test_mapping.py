@@ -79,6 +79,12 @@ def test_it_passes_a_function_that_draws(check) -> None:
 
 
 @each_check
+def test_it_passes_members_that_draw_from_streams_of_their_own(check) -> None:
+    members = gs.vmap(lambda seed: gs.nn.Dropout(0.5, fit=True, rng=gs.random.RandomState(seed)))(jnp.arange(3))
+    check(lambda node, x: node(x), gst.BatchCase(3, (members, X)))
+
+
+@each_check
 @pytest.mark.parametrize("axis", [0, -1])
 def test_it_passes_a_batched_function_whose_lanes_are_apart(check, axis) -> None:
     case = gst.BatchCase(3, (np.moveaxis(X, 0, axis), {"shift": np.float32([1, 2, 3])[:2]}), in_axes=(axis, None))
