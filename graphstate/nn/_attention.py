@@ -4,32 +4,28 @@ Queries, keys and values are made by `Linear`s, and `jax.nn.dot_product_attentio
 and values of the steps before are kept in a cache.
 """
 
-import math
-from typing import Any, Final
+import functools
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.nn import initializers
 from jax.typing import ArrayLike, DTypeLike
 
 from graphstate.graph import Node
-from graphstate.random import DEFAULT, RandomState
+from graphstate.random import RandomState
 
+from ._attending import as_mask, attend, check_sequences
 from ._cache import KeyValueCache
-from ._errors import DtypeError, RangeError, ShapeError, describe, name_of, wrong_shape
+from ._dropout import Dropout
+from ._errors import RangeError, name_of
 from ._linear import Linear
 from ._mode import is_fitting
-from ._normalization import widened
 from ._parameters import Initializer
-from ._promotion import check_floats
 from ._rotary import RotaryEmbedding
-from ._sizes import as_divisor, as_rate, as_size
+from ._sizes import as_divisor, as_size
 
 __all__ = ["MultiHeadAttention"]
-
-_UNREADABLE: Final = -1e30
-"""The score of a step that may not be read: where none may be, all count alike, and nothing is NaN."""
 
 
 class MultiHeadAttention(Node):
@@ -59,6 +55,7 @@ class MultiHeadAttention(Node):
         key: `Linear(memory_features, kv_heads * head_features)`.
         value: `Linear(memory_features, kv_heads * head_features)`.
         out: `Linear(heads * head_features, out_features)`.
+        dropout: `Dropout` of the weights.
         cache: `KeyValueCache`, or None.
 
     Raises:
@@ -116,8 +113,7 @@ class MultiHeadAttention(Node):
             head_features = self.features // as_divisor(kind, "heads", self.heads, features=self.features)
         self.head_features = as_size(kind, "head_features", head_features)
         self.rotary = _fitting(rotary, self.head_features)
-        self.rate = as_rate(kind, "rate", rate, "the probability of dropping an attention weight")
-        self.fit = fit
+        self.dropout = Dropout(rate, fit=fit, rng=dropout_rng)
         memory, out = (self.features if size is None else size for size in (memory_features, out_features))
         options: dict[str, Any] = {"use_bias": use_bias, "weight_init": weight_init, "bias_init": bias_init}
         options |= {"dtype": dtype, "param_dtype": param_dtype, "rng": rng}
@@ -125,7 +121,6 @@ class MultiHeadAttention(Node):
         self.key = Linear(memory, self.kv_heads * self.head_features, **options)
         self.value = Linear(memory, self.kv_heads * self.head_features, **options)
         self.out = Linear(self.heads * self.head_features, out, **options)
-        self.dropout_rng = dropout_rng
         self.cache = None
         if cache_length is not None:
             length, kept = as_size(kind, "cache_length", cache_length), param_dtype if dtype is None else dtype
@@ -162,25 +157,23 @@ class MultiHeadAttention(Node):
         """
         x = jnp.asarray(x)
         memory = x if memory is None else jnp.asarray(memory)
-        self._check_inputs(x, memory)
+        check_sequences(self, x, memory, (self.features, self.key.in_features))
         if decode and (self.cache is None or memory is not x or mask is not None):
             raise RangeError(
                 f"{name_of(self)} decodes steps of its own input, without a `mask`, and with a cache: make it with "
                 "`cache_length=...`, and give `decode=True` in self-attention only."
             )
-        shape = (*x.shape[:-1], memory.shape[-2])
-        readable = None if mask is None else self._full_mask(jnp.asarray(mask), shape)
+        if mask is not None:
+            mask = as_mask(self, jnp.asarray(mask), (*x.shape[:-1], memory.shape[-2]), self.heads)
         cache = self.cache if decode else None
         query, key, value = self._project(x, memory, 0 if cache is None else cache.steps.value)
-        if cache is None:
-            read = self._attend(query, key, value, readable, is_causal, is_fitting(fit, self.fit))
-            return self.out(read.reshape(*x.shape[:-1], -1))
-        key, value, readable, overrun = cache.append(key, value)
-        readable = jnp.broadcast_to(readable, (*x.shape[:-2], 1, *readable.shape))
-        read = self._attend(query, key, value, readable, False, is_fitting(fit, self.fit))
-        return jnp.where(overrun, jnp.nan, self.out(read.reshape(*x.shape[:-1], -1)))
-
-    # Queries, keys and values
+        if cache is not None:
+            key, value, readable, overrun = cache.append(key, value)
+            mask, is_causal = jnp.broadcast_to(readable, (*x.shape[:-2], 1, *readable.shape)), False
+        active = self.dropout.rate > 0 and is_fitting(fit, self.dropout.fit)
+        drop = functools.partial(self.dropout, fit=True) if active else None
+        read = attend(query, key, value, mask, is_causal=is_causal, drop=drop).reshape(*x.shape[:-1], -1)
+        return self.out(read) if cache is None else jnp.where(overrun, jnp.nan, self.out(read))
 
     def _project(self, x: Array, memory: Array, before: ArrayLike) -> tuple[Array, Array, Array]:
         """Queries, keys and values, float[..., steps, heads, head_features], rotated if they are to be."""
@@ -191,65 +184,6 @@ class MultiHeadAttention(Node):
         if self.rotary is not None:
             query, key = (self.rotary(each, jnp.arange(each.shape[-3]) + before) for each in (query, key))
         return query, key, value
-
-    def _attend(self, query: Array, key: Array, value: Array, mask: Array | None, is_causal: bool, fit: bool) -> Array:
-        """Attention of queries, float[..., time, heads, head_features], in the same shape."""
-        shape = query.shape
-        query, key, value = (_flat(each, 3) for each in (query, key, value))
-        mask = None if mask is None else _flat(mask, 3)
-        if self.rate == 0 or not fit:
-            with jax.numpy_dtype_promotion("standard"):  # it promotes by itself
-                read = jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=is_causal)
-        else:
-            read = self._attend_to_some(query, key, value, mask, is_causal)
-        return read.reshape(shape)
-
-    def _attend_to_some(self, query: Array, key: Array, value: Array, mask: Array | None, is_causal: bool) -> Array:
-        """The same with weights dropped, which `jax.nn.dot_product_attention` does not offer."""
-        groups = self.heads // self.kv_heads
-        key, value = jnp.repeat(key, groups, 2), jnp.repeat(value, groups, 2)
-        scores = widened(jnp.einsum("btnh,bsnh->bnts", query, key)) / math.sqrt(self.head_features)
-        readable = jnp.ones(scores.shape, bool) if mask is None else jnp.broadcast_to(mask, scores.shape)
-        readable = jnp.tril(readable) if is_causal else readable
-        weights = jax.nn.softmax(jnp.where(readable, scores, _UNREADABLE), -1)
-        rng = DEFAULT if self.dropout_rng is None else self.dropout_rng
-        kept = rng.bernoulli(1 - self.rate, size=weights.shape)
-        weights = jnp.where(kept, weights, jnp.zeros_like(weights)) / max(1 - self.rate, 1e-30)
-        return jnp.einsum("bnts,bsnh->btnh", weights.astype(value.dtype), value)
-
-    # Checks
-
-    def _check_inputs(self, x: Array, memory: Array) -> None:
-        check_floats(name_of(self), x)
-        for each, size, name in ((x, self.features, "time"), (memory, self.key.in_features, "steps")):
-            if each.ndim < 2 or each.shape[-1] != size:
-                needed = f"sequences of shape (..., {name}, {size})"
-                raise wrong_shape(self, needed, each, "A sequence has an axis of steps before that of features.")
-        if memory.shape[:-2] != x.shape[:-2]:
-            raise wrong_shape(
-                self, f"a memory with the leading axes of x, {describe(x)}", memory, "Broadcast one to the other."
-            )
-
-    def _full_mask(self, mask: Array, shape: tuple[int, ...]) -> Array:
-        """The mask as bool[..., heads or 1, time, steps]."""
-        *leading, time, steps = shape
-        if mask.dtype != jnp.bool_:
-            raise DtypeError(
-                f"{name_of(self)} takes as `mask` an array of booleans, True where a step may be read, but got "
-                f"{describe(mask)}. Compare first, as `mask != 0`."
-            )
-        allowed = [(time, steps), *((*leading, heads, time, steps) for heads in (1, self.heads))]
-        if mask.shape not in allowed:
-            raise ShapeError(
-                f"{name_of(self)} takes a mask of shape {', '.join(map(str, allowed[:-1]))} or {allowed[-1]}, but got "
-                f"{describe(mask)}. Give it an axis for heads, of size 1 if it holds for all."
-            )
-        return jnp.broadcast_to(mask, (*leading, 1, time, steps)) if mask.ndim == 2 else mask
-
-
-def _flat(x: Array, rank: int) -> Array:
-    """`x` with one leading axis before its last `rank` ones."""
-    return x.reshape(math.prod(x.shape[: x.ndim - rank]), *x.shape[x.ndim - rank :])
 
 
 def _fitting(rotary: RotaryEmbedding | None, head_features: int) -> RotaryEmbedding | None:

@@ -28,5 +28,5 @@ def test_a_node_and_a_graphdef_that_hold_one_pickle() -> None:
 
 
 def test_a_compiled_function_of_your_own_pickles_as_jax_says() -> None:
-    with pytest.raises(AttributeError, match=r"Can't pickle local object"):
+    with pytest.raises((AttributeError, pickle.PicklingError), match=r"Can't (pickle|get) local object"):
         pickle.dumps(jax.jit(len))

@@ -154,7 +154,7 @@ def test_wrong_inputs_are_an_error(call: object, error: type[Exception], match: 
         ({"heads": 0}, r"MultiHeadAttention needs a positive whole number as `heads`, but got 0"),
         ({"heads": 3}, r"MultiHeadAttention splits features=4 into equal parts, but heads=3 does not divide it"),
         ({"kv_heads": 3}, r"MultiHeadAttention splits heads=2 into equal parts, but kv_heads=3 does not divide it"),
-        ({"rate": 2}, r"MultiHeadAttention needs a `rate` from 0 to 1, .*, but got 2"),
+        ({"rate": 2}, r"Dropout needs a `rate` from 0 to 1, .*, but got 2"),
         ({"cache_length": 0}, r"MultiHeadAttention needs a positive whole number as `cache_length`, but got 0"),
         ({"rotary": nn.RotaryEmbedding(4)}, r"rotates heads of 2 features, but its `rotary` is for 4\. Give `Rot"),
     ],
