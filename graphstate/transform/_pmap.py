@@ -130,8 +130,8 @@ def pmap(
         mesh_axes: the axis, or a tuple of axes, of the mesh along which the lanes lie; all, unless told. Over the
             others XLA may divide the work of a lane.
         uneven: what becomes of a number of lanes that the devices do not divide. "error": an error; "pad": lanes are
-            added, and their results dropped. That costs a gather, and is refused where mapped States are written or the
-            lanes communicate.
+            added, and their results dropped (callbacks run for them, too). That costs a gather, and is refused where
+            mapped States are written or the lanes communicate.
         donate_states: as in `jit`.
 
     Returns:
