@@ -1,7 +1,19 @@
 """Layers: small Nodes with parameters, written as any user would write them.
 
-Sizes come first. What is random is drawn from `random.DEFAULT`, or from the `RandomState` that is given as `rng=`.
-Activations and initialisers are those of `jax.nn`.
+They keep a few conventions:
+
+- Sizes come first, options by name after them: `Linear(3, 2, use_bias=False)`. What is random is drawn from
+  `random.DEFAULT`, or from the `RandomState` that is given as `rng=`.
+- Features and channels are the last axis, places of an image the axes before it; all axes before one example are a
+  batch. Parameters are called `weight` and `bias`; the last axis of a weight is that of the outputs.
+- `param_dtype` is what parameters are kept in, `dtype` what is computed in: None for the common float dtype of input
+  and parameters.
+- Whether a layer is fitting (`Dropout`, `BatchNorm`) is said by the call's `fit=`, else by the layer's, else by the
+  setting `fit` of `environ`. Running statistics are BatchStates; what recurrent layers and caches carry are
+  HiddenStates, which `reset_state` resets.
+- What does not fit is an error that names the layer, and in a transform its path, before anything is written.
+
+Activations and initialisers are those of `jax.nn`; losses are those of optax.
 """
 
 from jax.nn import (

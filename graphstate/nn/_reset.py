@@ -6,6 +6,8 @@ from typing import Any
 from graphstate.errors import StructureError, some_of
 from graphstate.graph import HiddenState, Node, nodes, states
 
+from ._sizes import as_sizes
+
 __all__ = ["as_batch", "reset_state"]
 
 
@@ -50,7 +52,9 @@ def _iter_resettable(node: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
 
 
 def as_batch(batch_size: int | tuple[int, ...] | None) -> tuple[int, ...]:
-    """The batch axes that are meant."""
-    if batch_size is None:
-        return ()
-    return (batch_size,) if isinstance(batch_size, int) else tuple(batch_size)
+    """The batch axes that are meant.
+
+    Raises:
+        RangeError: a size is no whole number from 0 on.
+    """
+    return () if batch_size is None else as_sizes("reset_state", "batch_size", batch_size, least=0)

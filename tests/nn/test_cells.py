@@ -87,6 +87,11 @@ def test_another_input_is_an_error_before_anything_is_written(kind: type[nn.GRUC
     assert not cell.hidden.value.any()
 
 
+def test_batch_sizes_are_whole_numbers() -> None:
+    with pytest.raises(nn.RangeError, match=r"reset_state needs a whole number from 0 on as `batch_size`, but got 2\."):
+        nn.RNNCell(2, 3).reset_state(2.5)
+
+
 def test_sizes_are_positive() -> None:
     with pytest.raises(nn.RangeError, match=r"LSTMCell needs a positive whole number as `hidden_features`, but got 0"):
         nn.LSTMCell(2, 0)
