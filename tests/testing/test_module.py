@@ -50,7 +50,7 @@ def test_it_passes_a_network_with_dropout_and_says_what_it_runs() -> None:
     gst.check_module(mlp, X)
     forms = names_of(mlp, X)
     assert list(forms) == ["shared", "shared, fit", "members"]
-    assert len(forms["shared"]) == 16
+    assert len(forms["shared"]) == 17
     assert forms["shared, fit"] == ["check_vmap", "check_rng"]
 
 
@@ -68,6 +68,14 @@ def test_it_finds_a_layer_that_mixes_its_batch() -> None:
 def test_functions_and_pytrees_and_integers_and_keys_will_do() -> None:
     gst.check_module(lambda: lambda tree, index: tree["x"][index], {"x": X}, np.int32(1))
     gst.check_module(lambda: lambda key, x: x + jax.random.normal(key, x.shape), jax.random.key(0), X)
+
+
+def test_random_numbers_are_checked_where_they_show() -> None:
+    def make():
+        return gs.nn.Dropout(0.5, fit=True)
+
+    assert "check_rng" in names_of(make, X)["shared"]
+    assert "check_rng" not in names_of(make, 0 * X, batched=True)["shared"]
 
 
 def test_without_examples_only_graphs_are_checked() -> None:
@@ -150,7 +158,7 @@ def test_a_suite_has_an_item_for_each_check(tmp_path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     passed = [line for line in lines if line.startswith("PASSED") and "TestLinear" in line]
-    assert len(passed) == 16, done.stdout
+    assert len(passed) == 17, done.stdout
     assert any(line.startswith("FAILED") and "TestMixing::test_lane_isolation" in line for line in lines)
     assert any(line.startswith("FAILED") and "TestNothing::test_vmap" in line for line in lines)
     assert "`TestNothing` needs a method `make` that builds the module to check" in done.stdout

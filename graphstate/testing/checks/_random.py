@@ -26,7 +26,7 @@ from graphstate.testing._verdict import judge
 
 from ._start import point_of
 
-__all__ = ["check_rng"]
+__all__ = ["check_rng", "depends_on_keys"]
 
 _SEEDS = 16
 """Two lanes that agree under so many seeds draw the same numbers: even single bits agree by chance in 2**-16."""
@@ -61,6 +61,16 @@ def check_rng(fn: Any, case: BatchCase, *, tol: Tol | None = None, batched: bool
     if case.axis_size:
         alike = _alike(case, max(case.axis_size, 2))
         judge(replace(point, case=alike), _rng)
+
+
+def depends_on_keys(point: Point) -> bool:
+    """Whether some result of the first lane changes with the keys."""
+    size = max(point.case.axis_size, 2)
+    alike = replace(point, case=_alike(point.case, size), runs=[])
+    outcomes = [_seeded(alike, seed) for seed in range(_SEEDS // 2)]
+    return all(each.error is None for each in outcomes) and any(
+        _by_lane(each, size) != _by_lane(outcomes[0], size) for each in outcomes
+    )
 
 
 def _alike(case: BatchCase, size: int) -> BatchCase:

@@ -30,7 +30,7 @@ from ._mapping import (
     check_permutation,
     check_vmap,
 )
-from ._random import check_rng
+from ._random import check_rng, depends_on_keys
 
 __all__ = ["CHECKS", "Check"]
 
@@ -67,7 +67,8 @@ def _compares_batches(point: Point) -> bool:
 
 def _draws(point: Point) -> bool:
     given = jax.tree.leaves((point.case.args, dict(point.case.kwargs)))
-    return point.case.axis_size > 0 and (any(map(is_key, given)) or point.batch().drew)
+    may_draw = point.case.axis_size > 0 and (any(map(is_key, given)) or point.batch().drew)
+    return may_draw and depends_on_keys(point)
 
 
 def _has_parameters(point: Point) -> bool:
