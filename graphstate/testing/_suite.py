@@ -63,7 +63,7 @@ def _test_of(check: Check) -> Callable[[BatchingSuite], None]:
         self._run(check)
 
     test.__name__ = test.__qualname__ = "test_" + check.name.removeprefix("check_")
-    test.__doc__ = check.run.__doc__
+    test.__doc__ = (check.run.__doc__ or "").partition("\n")[0]
     return test
 
 
