@@ -211,6 +211,8 @@ def _looks_at_fit(module: Any, case: BatchCase, batched: bool) -> bool:
         with environ.context(fit=fit):
             outcomes.append(Point("check_module", "", module, case, Tol(), batched).batch())
     one, other = outcomes
+    if isinstance(other.error, BatchAxisError):
+        return False  # lanes cannot share it then, as a normalisation that wants a batch
     if one.error is not None or other.error is not None:
         return type(one.error) is not type(other.error)
     pairs = zip(one.leaves, other.leaves, strict=False)
