@@ -1,6 +1,7 @@
 """Each law for each layer: batches, maps, compilation, copies, dtypes, members."""
 
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,6 +18,14 @@ pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
 
 FLOATS = [name for name, row in ROWS.items() if not row.integers]
 LEARNING = [name for name, row in ROWS.items() if gs.states(gs.abstract(row.layer), ParamState)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation() -> Iterator[None]:
+    """Programs that run once on a few numbers are not worth XLA's optimisations."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def assert_equal(actual: Any, expected: Any) -> None:
