@@ -38,7 +38,7 @@ def take_lanes(index: Any) -> Change:
     return change
 
 
-def poison_lanes(kept: int) -> Change:
+def poison_lanes(kept: int, poison: float = np.nan) -> Change:
     """NaN in all lanes but one; where there is no NaN, in integers and booleans, the values of that one."""
 
     def change(leaf: Any, axis: int) -> Any:
@@ -46,7 +46,7 @@ def poison_lanes(kept: int) -> Change:
             return leaf
         front = np.moveaxis(np.array(leaf), axis, 0)
         others = np.arange(front.shape[0]) != kept
-        front[others] = np.nan if is_inexact(leaf) else front[kept]
+        front[others] = poison if is_inexact(leaf) else front[kept]
         return np.moveaxis(front, 0, axis)
 
     return change

@@ -125,15 +125,16 @@ class BatchCase:
             raise AxisError(f"`with_batch({size})` needs a lane to repeat, but the case has none.")
         return self._with(size, take_lanes(np.arange(size) % max(self.axis_size, 1)))
 
-    def poisoned(self, index: int) -> "BatchCase":
+    def poisoned(self, index: int, poison: float = float("nan")) -> "BatchCase":
         """The case with NaN in all lanes but one, so that whatever reaches that one from another lane is seen.
 
         Integers and booleans, which have no NaN, take the values of the lane that is kept; keys stay.
 
         Args:
             index: the lane that is kept.
+            poison: what to put there in the place of NaN.
         """
-        return self._with(self.axis_size, poison_lanes(index))
+        return self._with(self.axis_size, poison_lanes(index, poison))
 
     def astype(self, dtype: Any) -> "BatchCase":
         """The case with all real numbers, mapped or not, in another precision; complex ones alike.

@@ -63,8 +63,6 @@ def function(name: str, f: Callable[..., Any], *shapes: tuple[int, ...], **optio
 
 
 LINEAR_ALGEBRA = ("float32", "float64")
-# In float64 XLA multiplies by zeros where each lane has a kernel of its own: NaN spreads, though nothing else would.
-KERNELS = ("float32", "bfloat16")
 # The gradient by the input nearly cancels, and there is nothing wider than float64 to tell rounding by.
 CANCELLING = ("float32", "bfloat16")
 
@@ -161,8 +159,8 @@ FUNCTIONS = [
     function("outer product", lambda x, y: x[:, None] * y[None], (2,), (3,)),
     function("product of matrices", jnp.matmul, (2, 3), (3, 2)),
     function("attention", attention, (3, 2), (4, 2), (4, 2)),
-    function("convolution", lambda x, w: jnp.convolve(x, w, mode="same"), (4,), (3,), dtypes=KERNELS),
-    function("images", lambda x, w: lax.conv(x[None], w, (1, 1), "SAME"), (1, 4, 4), (2, 1, 2, 2), dtypes=KERNELS),
+    function("convolution", lambda x, w: jnp.convolve(x, w, mode="same"), (4,), (3,)),
+    function("images", lambda x, w: lax.conv(x[None], w, (1, 1), "SAME"), (1, 4, 4), (2, 1, 2, 2)),
     function("recurrent", recurrent, (4, 2)),
     function("as many steps as needed", halved, (3,)),
     function("branches", lambda x: lax.cond(x.sum() > 0, jnp.sin, lambda y: 2 * y, x), (3,)),

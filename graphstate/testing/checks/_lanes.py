@@ -20,6 +20,9 @@ from ._start import point_of
 
 __all__ = ["check_lane_isolation"]
 
+_FINITE = (999.0, -999.0)
+"""What must reach a lane, too, where NaN does: XLA multiplies by zeros in places, which only NaN comes through."""
+
 
 def check_lane_isolation(fn: Any, case: BatchCase, *, tol: Tol | None = None, batched: bool = False) -> None:
     """Nothing of one lane reaches another, by however little.
@@ -54,12 +57,16 @@ def _poisoned(point: Point) -> list[Finding]:
     if whole.error is not None:
         raise whole.error
     for lane in range(point.case.axis_size):
-        poisoned = point.batch(point.case.poisoned(lane), change=poison_lanes(lane))
-        sides = Sides("with NaN in all other lanes", "without")
-        found = _compare_lane(poisoned, whole, lane, sides, shared=True)
-        if found:
+        found = _poisoned_by(np.nan, point, whole, lane)
+        if found and any(_poisoned_by(poison, point, whole, lane) for poison in _FINITE):
             return found
     return []
+
+
+def _poisoned_by(poison: float, point: Point, whole: Outcome, lane: int) -> list[Finding]:
+    poisoned = point.batch(point.case.poisoned(lane, poison), change=poison_lanes(lane, poison))
+    sides = Sides(f"with {'NaN' if np.isnan(poison) else poison} in all other lanes", "without")
+    return _compare_lane(poisoned, whole, lane, sides, shared=True)
 
 
 def _tangents(point: Point) -> list[Finding]:

@@ -28,12 +28,21 @@ ruled.defvjp(lambda x: (2 * x, None), lambda _, g: (2 * g,))
         lambda x: jnp.sqrt(x - x[:, :1]),  # its slope at 0 is infinite
         lambda x: jax.vmap(lambda row: jax.lax.while_loop(lambda y: y.sum() < 50, lambda y: 2 * y + 1, row))(x),
         ruled,
+        lambda x: x + 0 * x.sum(0, keepdims=True),  # as XLA computes some products: only NaN comes through
         lambda x: (x.sum(-1) > 3, jnp.float32(1)),
     ],
 )
 def test_it_passes_functions_whose_lanes_are_apart(function) -> None:
     axes = (0, None) if isinstance(function(jnp.ones((1, 2))), tuple) else 0
     gst.check_lane_isolation(function, gst.BatchCase(3, CASE.args, out_axes=axes), batched=True)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_it_finds_what_shows_with_large_values_of_one_sign_only(sign) -> None:
+    with pytest.raises(PropertyError, match="with NaN in all other lanes"):
+        gst.check_lane_isolation(
+            lambda x: x + sign * jax.nn.relu(sign * x.sum(0, keepdims=True) - 100), CASE, batched=True
+        )
 
 
 @pytest.mark.parametrize(
