@@ -69,7 +69,7 @@ class Embedding(Node):
             ids: int[...], each from 0 to `num_embeddings - 1`.
 
         Returns:
-            float[..., features]; NaN where a number is too large.
+            float[..., features]; NaN where a number is none of these.
 
         Raises:
             DtypeError: `ids` are no whole numbers.
@@ -80,7 +80,7 @@ class Embedding(Node):
             raise DtypeError(
                 f"{name_of(self)} looks up whole numbers, but got {describe(ids)}. Convert first: `x.astype(int)`."
             )
-        vectors: Array = weight.at[ids].get(mode="fill", fill_value=jnp.nan)
+        vectors: Array = weight.at[ids].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
         return vectors if self.dtype is None else vectors.astype(self.dtype)
 
     def attend(self, x: ArrayLike) -> Array:

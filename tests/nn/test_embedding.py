@@ -21,8 +21,16 @@ def test_numbers_of_any_shape_are_looked_up(layer: nn.Embedding) -> None:
     assert_array_equal(layer(3), layer.weight.value[3])
 
 
-def test_a_number_that_is_too_large_gives_nan(layer: nn.Embedding) -> None:
-    assert jnp.isnan(layer(jnp.array([5]))).all()
+@pytest.mark.parametrize("outside", [5, -1, -6])
+def test_a_number_that_is_none_of_those_with_a_vector_gives_nan(layer: nn.Embedding, outside: int) -> None:
+    assert jnp.isnan(layer(jnp.array([outside]))).all()
+    assert jnp.isnan(layer(jnp.array([outside], jnp.int8))).all()
+
+
+def test_small_integers_look_up_in_a_large_table() -> None:
+    layer = nn.Embedding(300, 1, rng=RandomState(0))
+    assert_array_equal(layer(jnp.array([255], jnp.uint8)), layer.weight.value[255:256])
+    assert_array_equal(layer(jnp.array([127], jnp.int8)), layer.weight.value[127:128])
 
 
 def test_attend_is_the_product_with_every_vector(layer: nn.Embedding) -> None:
