@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from graphstate.graph import Node
 
 from ._errors import name_of
+from ._normalization import widened
 from ._padding import Padding, as_padding, pairs_of
 from ._promotion import check_floats
 from ._sizes import as_sizes
@@ -101,8 +102,9 @@ class _AvgPool(_Pool):
         self, x: Array, window: tuple[int, ...], stride: tuple[int, ...], padding: list[tuple[int, int]]
     ) -> Array:
         check_floats(name_of(self), x)
-        total: Array = jax.lax.reduce_window(x, x.dtype.type(0), jax.lax.add, window, stride, padding)
-        return total / math.prod(window)
+        wide = widened(x)
+        total: Array = jax.lax.reduce_window(wide, wide.dtype.type(0), jax.lax.add, window, stride, padding)
+        return (total / math.prod(window)).astype(x.dtype)
 
 
 class MaxPool1d(_MaxPool):

@@ -29,6 +29,12 @@ def test_the_largest_keeps_the_dtype(dtype: object) -> None:
     assert nn.AdaptiveMaxPool1d(1)(X.astype(dtype)).dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_a_mean_of_many_narrow_floats_neither_stalls_nor_overflows(dtype: object) -> None:
+    y = nn.AvgPool1d(1024)(jnp.full((1024, 1), 100, dtype))
+    assert (y.dtype, y.item()) == (dtype, 100)
+
+
 def test_a_mean_of_whole_numbers_is_an_error() -> None:
     with pytest.raises(nn.DtypeError, match=r"AvgPool1d takes floats, but got int32\[5,1\]"):
         nn.AvgPool1d(2)(X.astype(int))
