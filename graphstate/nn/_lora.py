@@ -1,14 +1,12 @@
 """`LoRA`: a linear layer that is tuned by a product of two thin matrices."""
 
-import copy
-
 import jax.numpy as jnp
 from jax import Array
 from jax.nn import initializers
 from jax.typing import ArrayLike
 
 from graphstate.errors import StateTypeError
-from graphstate.graph import Node, ParamState
+from graphstate.graph import Node, ParamState, clone
 from graphstate.random import DEFAULT, RandomState
 
 from ._errors import name_of
@@ -107,7 +105,7 @@ class LoRA(Node):
         return y + self.scale * (x @ down @ up)
 
     def merged(self) -> Linear:
-        """A `Linear` that does the same, with the product added to its weight."""
-        copied = copy.copy(self.linear)
-        copied.weight = ParamState(self.linear.weight.value + self.scale * (self.down.value @ self.up.value))
+        """A `Linear` of its own that does the same, with the product added to its weight."""
+        copied: Linear = clone(self.linear)
+        copied.weight.value += self.scale * (self.down.value @ self.up.value)
         return copied

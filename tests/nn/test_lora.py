@@ -41,6 +41,14 @@ def test_merged_it_is_a_linear_layer_that_does_the_same(lora: nn.LoRA) -> None:
     assert lora.linear.weight.value is before
 
 
+def test_a_merged_layer_shares_no_state_and_keeps_what_is_said_of_them() -> None:
+    linear = nn.Linear(3, 2)
+    linear.weight = ParamState(linear.weight.value, tags=("frozen",), axes=("in", "out"))
+    merged = nn.LoRA(linear, 2).merged()
+    assert merged.bias is not linear.bias
+    assert (merged.weight.tags, merged.weight.metadata) == ({"frozen"}, {"axes": ("in", "out")})
+
+
 def test_it_takes_the_place_of_a_layer_and_is_trained_alone() -> None:
     model = nn.MultiHeadAttention(4, 2)
     for name in ("query", "value"):
