@@ -6,16 +6,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from graphstate.graph import Node, take
+from graphstate.graph import take
 from graphstate.transform import vmap
 
+from ._passing import Passing
 from ._reset import reset_state
 from ._sizes import as_size
 
 __all__ = ["Ensemble"]
 
 
-class Ensemble(Node):
+class Ensemble(Passing):
     """Calls `n` members of one kind on the same input, all at once.
 
     The members are made by a mapped constructor, and each is drawn by itself. They are one stacked Node: States have
@@ -71,7 +72,7 @@ class Ensemble(Node):
         return jax.tree.map(lambda y: jnp.mean(y, 0), predicted), jax.tree.map(lambda y: jnp.std(y, 0), predicted)
 
     def __getitem__(self, index: int) -> Any:
-        """The member at an index, taken out."""
+        """The member at an index, taken out: what is written to it does not reach the ensemble."""
         return take(self.members, range(self.n)[index])
 
     def __len__(self) -> int:
@@ -83,3 +84,6 @@ class Ensemble(Node):
     def reset_state(self, batch_size: int | tuple[int, ...] | None = None) -> None:
         """Resets the recurrent states of each member, as `nn.reset_state` does."""
         vmap(lambda member: reset_state(member, batch_size), axis_size=self.n)(self.members)
+
+    def _passes_to(self) -> tuple[Any, ...]:
+        return (self.members,)

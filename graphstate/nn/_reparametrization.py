@@ -15,6 +15,7 @@ from graphstate.graph import BatchState, Node, ParamState, State
 from graphstate.random import DEFAULT, RandomState
 
 from ._mode import is_fitting
+from ._passing import Passing
 from ._promotion import along_last
 from ._sizes import as_size
 
@@ -43,7 +44,7 @@ def _with_weight(layer: Any, name: str, weight: Array) -> Any:
     return other
 
 
-class WeightNorm(Node):
+class WeightNorm(Passing):
     """Splits a weight into direction and length: `scale * weight / |weight|`, for each output.
 
     Args:
@@ -80,8 +81,11 @@ class WeightNorm(Node):
         weight = direction * along_last(self.scale.value / lengths, direction.ndim)
         return _with_weight(self.layer, self.name, weight)(*args, **kwargs)
 
+    def _passes_to(self) -> tuple[Any, ...]:
+        return (self.layer,)
 
-class SpectralNorm(Node):
+
+class SpectralNorm(Passing):
     """Divides a weight by its largest singular value, which power iteration follows while fitting.
 
     Args:
@@ -150,6 +154,9 @@ class SpectralNorm(Node):
             self.direction.value = outputs
         divided = weight / (inputs @ _matrix(weight) @ outputs)
         return _with_weight(self.layer, self.name, divided)(*args, **kwargs)
+
+    def _passes_to(self) -> tuple[Any, ...]:
+        return (self.layer,)
 
     def _unit(self, vector: Array) -> Array:
         return vector / jnp.maximum(jnp.linalg.norm(vector), self.epsilon)

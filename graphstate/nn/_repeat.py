@@ -4,16 +4,17 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from graphstate.graph import Node, take
+from graphstate.graph import take
 from graphstate.transform import checkpoint, scan, vmap
 
+from ._passing import Passing
 from ._reset import reset_state
 from ._sizes import as_size
 
 __all__ = ["Repeat"]
 
 
-class Repeat(Node):
+class Repeat(Passing):
     """Applies `n` layers of one kind, one after the other, by a scan: compile time does not grow with `n`.
 
     The layers are made by a mapped constructor, so that each is drawn by itself, and are one stacked Node: their
@@ -69,7 +70,7 @@ class Repeat(Node):
         return scan(call, x, self.layers, self.n, unroll=self.unroll)[0]
 
     def __getitem__(self, index: int) -> Any:
-        """The layer at an index, taken out."""
+        """The layer at an index, taken out: what is written to it does not reach the stack."""
         return take(self.layers, range(self.n)[index])
 
     def __len__(self) -> int:
@@ -81,6 +82,9 @@ class Repeat(Node):
     def reset_state(self, batch_size: int | tuple[int, ...] | None = None) -> None:
         """Resets the recurrent states of each layer, as `nn.reset_state` does."""
         vmap(lambda layer: reset_state(layer, batch_size), axis_size=self.n)(self.layers)
+
+    def _passes_to(self) -> tuple[Any, ...]:
+        return (self.layers,)
 
     def _step_with(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any, Any], tuple[Any, None]]:
         def apply(x: Any, layer: Any) -> tuple[Any, None]:

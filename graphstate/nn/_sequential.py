@@ -1,18 +1,18 @@
 """`Sequential`: layers one after the other."""
 
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, overload
 
 from graphstate.errors import StateTypeError
-from graphstate.graph import Node
+
+from ._passing import Passing, takes
 
 __all__ = ["Sequential"]
 
 Layer = Callable[..., Any]
 
 
-class Sequential(Node):
+class Sequential(Passing):
     """Calls each layer with what the one before it returned.
 
     Args:
@@ -70,10 +70,10 @@ class Sequential(Node):
                 x = layer(x)
             return x
         for name in kwargs:
-            if not any(_takes(layer, name) for layer in self):
+            if not any(takes(layer, name) for layer in self):
                 raise TypeError(f"Sequential got an argument {name!r}, which none of its layers takes.")
         for layer in self:
-            x = layer(x, *args, **{name: value for name, value in kwargs.items() if _takes(layer, name)})
+            x = layer(x, *args, **{name: value for name, value in kwargs.items() if takes(layer, name)})
             args = ()
         return x
 
@@ -115,19 +115,8 @@ class Sequential(Node):
     def __iter__(self) -> Iterator[Any]:
         return iter(self.layers.values() if isinstance(self.layers, dict) else self.layers)
 
-
-def _takes(layer: Layer, name: str) -> bool:
-    """Whether a layer can be called with an argument of that name."""
-    if isinstance(layer, Sequential):
-        return any(_takes(each, name) for each in layer)
-    try:
-        parameters = inspect.signature(layer).parameters.values()
-    except ValueError:  # a builtin that does not tell
-        return False
-    return any(
-        each.kind is each.VAR_KEYWORD or (each.name == name and each.kind is not each.POSITIONAL_ONLY)
-        for each in parameters
-    )
+    def _passes_to(self) -> tuple[Any, ...]:
+        return tuple(self)
 
 
 def _check_callable(layer: object, index: int | str) -> None:

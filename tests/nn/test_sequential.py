@@ -1,5 +1,8 @@
 """`Sequential` as a function and as a list of layers."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -117,3 +120,23 @@ def test_further_arguments_go_to_the_first_layer_and_named_ones_to_those_that_ta
     assert_array_equal(nn.Sequential(np.cumsum)(x, dtype=int), [1, 2, 3])
     with pytest.raises(TypeError, match=r"Sequential got an argument 'fitting', which none of its layers takes\."):
         model(x, x, fitting=True)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda make: nn.Repeat(make, 2),
+        lambda make: nn.Ensemble(make, 2),
+        lambda make: nn.WeightNorm(make()),
+    ],
+)
+def test_named_arguments_reach_no_layer_that_does_not_take_them_through_one_that_passes_them_on(
+    wrap: Callable[..., Any],
+) -> None:
+    model = nn.Sequential(wrap(lambda: nn.Linear(2, 2)), nn.Dropout(1.0))
+    assert not model(np.ones(2, np.float32), fit=True).any()
+
+
+def test_named_arguments_reach_a_layer_through_one_that_passes_them_on() -> None:
+    model = nn.Sequential(nn.Repeat(lambda: nn.Sequential(nn.relu, nn.Dropout(1.0)), 2))
+    assert not model(np.ones(2, np.float32), fit=True).any()
