@@ -9,7 +9,7 @@ from jax import Array
 from jax.nn import initializers
 from jax.typing import ArrayLike, DTypeLike
 
-from graphstate.errors import BatchAxisError
+from graphstate.errors import AxisError, BatchAxisError
 from graphstate.graph import BatchState, Node, ParamState
 from graphstate.random import RandomState
 
@@ -116,8 +116,9 @@ class BatchNorm(Node):
         Raises:
             ShapeError: the last axis of `x` is not `features` long, or the layer is a stack of layers.
             DtypeError: `x` holds no floats.
-            BatchAxisError: while fitting, a feature has but one value, or the running mean would be another one in
+            BatchAxisError: while fitting, a feature has one value or none, or the running mean would be another one in
                 each lane of a map.
+            AxisError: while fitting, there is no map called `axis_name`.
         """
         x = jnp.asarray(x)
         self._check_input(x)
@@ -135,11 +136,12 @@ class BatchNorm(Node):
 
     def _follow(self, x: Array) -> tuple[Array, Array]:
         """The statistics of a batch, once the running ones have followed."""
-        if self.axis_name is None and math.prod(x.shape[:-1]) == 1:
+        count = math.prod(x.shape[:-1]) * self._lanes()
+        if count < 2:
             raise BatchAxisError(
-                f"{name_of(self)} needs a batch while fitting, but got one value a feature, {x.shape}, which "
-                "`running_mean` would take for the mean. Call it with leading axes; in a map over examples name its "
-                "axis, `BatchNorm(..., axis_name='batch')` and `vmap(..., axis_name='batch')`."
+                f"{name_of(self)} needs a batch while fitting, but got {('no', 'one')[count]} value a feature, "
+                f"{x.shape}, which `running_mean` would take for the mean. Call it with leading axes; in a map over "
+                "examples name its axis, `BatchNorm(..., axis_name='batch')` and `vmap(..., axis_name='batch')`."
             )
         axes = tuple(range(x.ndim - 1))
         mean = self._over_lanes(jnp.mean(x, axes))
@@ -148,6 +150,16 @@ class BatchNorm(Node):
             kept = jax.lax.stop_gradient(value).astype(state.value.dtype)
             state.value = self.momentum * state.value + (1 - self.momentum) * kept
         return mean, variance
+
+    def _lanes(self) -> int:
+        """How many lanes are one batch."""
+        try:
+            return 1 if self.axis_name is None else int(jax.lax.psum(1, self.axis_name))
+        except NameError as error:
+            raise AxisError(
+                f"{name_of(self)} takes its batch from the lanes of a map called {self.axis_name!r}, but there is none "
+                "here. Give the map its name, `vmap(..., axis_name=...)`, or the layer none, and it a whole batch."
+            ) from error
 
     def _over_lanes(self, statistic: Array) -> Array:
         return statistic if self.axis_name is None else jax.lax.pmean(statistic, self.axis_name)

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import graphstate as gs
 from graphstate import nn
-from graphstate.errors import BatchAxisError
+from graphstate.errors import AxisError, BatchAxisError
 from graphstate.graph import BatchState, ParamState
 
 X = jax.random.normal(jax.random.key(0), (6, 2, 3)) + 2
@@ -82,6 +82,24 @@ def test_one_value_a_feature_is_no_batch() -> None:
         BatchAxisError, match=r"BatchNorm needs a batch while fitting, but got one value .*leading axes"
     ):
         nn.BatchNorm(3)(jnp.ones((1, 3)), fit=True)
+    with pytest.raises(BatchAxisError, match=r"but got one value a feature, \(3,\)"):
+        gs.vmap(nn.BatchNorm(3, fit=True, axis_name="batch"), axis_name="batch")(jnp.ones((1, 3)))
+
+
+def test_fitting_outside_of_the_map_that_it_names_is_an_error() -> None:
+    norm = nn.BatchNorm(3, axis_name="batch")
+    match = r"BatchNorm takes its batch from the lanes of a map called 'batch', but there is none here\. Give the map"
+    with pytest.raises(AxisError, match=match):
+        norm(X, fit=True)
+    assert norm(X).shape == X.shape
+
+
+def test_an_empty_batch_has_no_statistics() -> None:
+    norm = nn.BatchNorm(3)
+    with pytest.raises(BatchAxisError, match=r"BatchNorm needs a batch .* got no value a feature, \(0, 3\)"):
+        norm(jnp.ones((0, 3)), fit=True)
+    assert not norm.running_mean.value.any()
+    assert norm(jnp.ones((0, 3))).shape == (0, 3)
 
 
 def test_members_of_an_ensemble_have_statistics_of_their_own() -> None:
