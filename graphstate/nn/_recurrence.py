@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from graphstate.graph import HiddenState, Node, state, states
 from graphstate.transform import for_loop
 
-from ._errors import ShapeError, describe, name_of, wrong_shape
+from ._errors import DtypeError, ShapeError, describe, name_of, wrong_shape
 from ._promotion import check_floats
 from ._reset import reset_state
 
@@ -76,21 +76,23 @@ class RNN(Node):
 
         Raises:
             ShapeError: `xs` has no time axis, or `lengths` not the batch axes of `xs`.
-            DtypeError: `xs` holds no floats.
+            DtypeError: `xs` holds no floats, or `lengths` no whole numbers.
         """
-        xs = jnp.asarray(xs)
+        xs, lengths = jnp.asarray(xs), None if lengths is None else jnp.asarray(lengths)
         self._check_inputs(xs, lengths)
         carried = states(self.cell, HiddenState)
         before = {path: each.value for path, each in carried.items()}
+        kept = False
         try:
             if not self.stateful:
                 reset_state(self.cell, xs.shape[:-2] or None)
             for path, value in (initial or {}).items():
                 carried[path].value = value
-            ys = self._run(xs, None if lengths is None else jnp.asarray(lengths))
+            ys = self._run(xs, lengths)
             last = state(self.cell, HiddenState)
+            kept = self.stateful
         finally:
-            if not self.stateful:
+            if not kept:
                 for path, value in before.items():
                     carried[path].value = value
         return (ys, last) if return_state else ys
@@ -107,19 +109,26 @@ class RNN(Node):
         ys = for_loop(step, *steps, reverse=self.reverse, unroll=self.unroll)
         return jax.tree.map(lambda y: jnp.moveaxis(y, 0, xs.ndim - 2), ys)
 
-    def _check_inputs(self, xs: Array, lengths: ArrayLike | None) -> None:
+    def _check_inputs(self, xs: Array, lengths: Array | None) -> None:
         check_floats(name_of(self), xs)
         if xs.ndim < 2:
             raise wrong_shape(self, "sequences of shape (..., time, features)", xs, "Call the cell for one step.")
-        if lengths is not None and jnp.shape(lengths) != xs.shape[:-2]:
+        if lengths is not None and lengths.shape != xs.shape[:-2]:
             raise ShapeError(
                 f"{name_of(self)} takes as `lengths` one number for each sequence, of shape {xs.shape[:-2]} for xs of "
-                f"{describe(xs)}, but got {jnp.shape(lengths)}. A mask of steps is turned into lengths by summing it."
+                f"{describe(xs)}, but got {lengths.shape}. A mask of steps is turned into lengths by summing it."
+            )
+        if lengths is not None and not jnp.issubdtype(lengths.dtype, jnp.integer):
+            raise DtypeError(
+                f"{name_of(self)} takes whole numbers as `lengths`, but got {describe(lengths)}. A mask of steps is "
+                "turned into lengths by summing it."
             )
 
 
 def _masked_step(cell: Callable[..., Any], x: Array, counts: Array) -> Any:
     """A step of those sequences for which it counts."""
+    # What stands in the others may be NaN, which a gradient would not lose.
+    x = _where(counts, x, jnp.zeros_like(x))
     carried = list(states(cell, HiddenState).values())
     before = [each.value for each in carried]
     y = cell(x)

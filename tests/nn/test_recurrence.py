@@ -86,6 +86,23 @@ def test_a_call_that_fails_leaves_the_cell_as_it_was() -> None:
     assert rnn.cell.hidden.value.shape == (2,)
 
 
+def test_a_stateful_call_that_fails_does_not_keep_the_state_that_it_was_to_begin_with() -> None:
+    rnn = make(stateful=True)
+    before = gs.state(rnn, HiddenState)
+    with pytest.raises(nn.ShapeError, match=r"takes activations of shape"):
+        rnn(jnp.ones((5, 4)), initial={"hidden": jnp.ones(2), "memory": jnp.ones(2)})
+    jax.tree.map(assert_array_equal, gs.state(rnn, HiddenState), before)
+
+
+def test_what_stands_in_steps_that_do_not_count_reaches_no_gradient() -> None:
+    def loss(rnn: nn.RNN, xs: Array) -> Array:
+        return jnp.sum(rnn(xs, lengths=jnp.array([4, 2])))
+
+    gradient = gs.jit(gs.grad(loss))
+    expected, actual = (gradient(make(), XS.at[1, 2:].set(padding)) for padding in (0.0, jnp.nan))
+    jax.tree.map(assert_array_equal, actual, expected)
+
+
 def test_what_is_no_sequence_is_an_error() -> None:
     with pytest.raises(nn.ShapeError, match=r"RNN takes sequences of shape \(\.\.\., time, features\), but got"):
         make()(jnp.ones(3))
@@ -93,6 +110,8 @@ def test_what_is_no_sequence_is_an_error() -> None:
         make()(jnp.ones((4, 3), int))
     with pytest.raises(nn.ShapeError, match=r"RNN takes as `lengths` one number .* \(2,\) for xs of .*got \(2, 4\)"):
         make()(XS, lengths=jnp.ones((2, 4), int))
+    with pytest.raises(nn.DtypeError, match=r"RNN takes whole numbers as `lengths`, but got bool\[2\]\. A mask"):
+        make()(XS, lengths=jnp.ones(2, bool))
 
 
 class Counter(gs.Node):
