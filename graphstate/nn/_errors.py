@@ -40,7 +40,7 @@ def name_of(layer: Any) -> str:
     for name, value in vars(layer).items():
         if path is None and isinstance(value, State):
             found = name_in_frames(value)
-            path = None if found is None else found.removesuffix(f"/{name}")
+            path = None if found is None else found.removesuffix(f"/{name}").removesuffix(f".{name}")
     kind = layer.__class__.__name__
     return kind if path in (None, kind) else f"{kind} ({path})"
 

@@ -23,6 +23,11 @@ def test_in_a_transform_the_path_of_the_layer_is_told() -> None:
         gs.jit(model)(jnp.ones(3))
 
 
+def test_the_path_of_a_layer_that_is_an_argument_is_its_name() -> None:
+    with pytest.raises(nn.ShapeError, match=r"Linear \(layer\) takes"):
+        gs.vmap(lambda layer: layer(jnp.ones(2)))(gs.vmap(lambda: nn.Linear(3, 3), axis_size=2)())
+
+
 def test_elsewhere_its_class_is() -> None:
     with pytest.raises(nn.ShapeError, match=r"^LayerNorm takes"):
         Model()(jnp.ones(3))
