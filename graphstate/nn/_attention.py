@@ -141,7 +141,8 @@ class MultiHeadAttention(Node):
         Args:
             x: float[..., time, features], the steps that read.
             memory: float[..., steps, memory_features], what they read from; None for `x`.
-            mask: bool[time, steps], or bool[..., heads or 1, time, steps]: True where a step may be read.
+            mask: bool[time, steps], or bool[..., heads or 1, time, steps]: True where a step may be read. A step that
+                may read none reads the mean of all.
             is_causal: whether a step reads only from itself and those before.
             decode: whether the steps of `x` come after those in the cache. They read from these, themselves, and
                 those of `x` before them, and are added to the cache.

@@ -250,7 +250,7 @@ class GroupNorm(_Norm):
 
     def _normalized(self, x: Array) -> Array:
         leading, places = x.shape[: x.ndim - 1 - self.spatial_dims], x.shape[x.ndim - 1 - self.spatial_dims : -1]
-        grouped = x.reshape(*leading, math.prod(places), self.groups, -1)
+        grouped = x.reshape(*leading, math.prod(places), self.groups, self.features // self.groups)
         return _standardized(grouped, (-3, -1), self.epsilon).reshape(x.shape)
 
 
