@@ -16,8 +16,8 @@ pytestmark = [
 ]
 
 # A stack needs a State to tell how many members there are.
-MEMBERS = gst.batched(gst.modules(dropout=False).filter(gs.states), gst.arrays(shape=2), axis_size=2, in_axes=(0, 0))
-RANDOM_MEMBERS = gst.batched(gst.modules().filter(gs.states), gst.arrays(shape=2), axis_size=2, in_axes=(0, 0))
+MEMBERS = gst.batched(gst.modules(dropout=False), gst.arrays(shape=2), axis_size=2, in_axes=(0, 0))
+RANDOM_MEMBERS = gst.batched(gst.modules(), gst.arrays(shape=2), axis_size=2, in_axes=(0, 0))
 
 
 def call(module: Any, x: Any) -> Any:

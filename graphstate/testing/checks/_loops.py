@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from graphstate.errors import StateTypeError
-from graphstate.graph import StateAxes, stack, state, take, update
+from graphstate.graph import StateAxes, clone, stack, state, take, update
 from graphstate.graph._attributes import is_graph_object
 from graphstate.testing._arrays import moved
 from graphstate.testing._case import BatchCase
@@ -96,13 +96,14 @@ def _python_loop(step: Any, args: Any, kwargs: Any, in_axes: Any, size: int) -> 
     treedef = jax.tree.structure((args, kwargs))
     spots = [spot for spot, spec in enumerate(specs) if spec is not None and is_graph_object(leaves[spot])]
     nodes = tuple(leaves[spot] for spot in spots)
+    has_lanes = bool(state(nodes))  # members without a State are all alike, and no axis says how many there are
     members, results = [], []
     for index in range(size):
         given = [
             leaf if spec is None or is_graph_object(leaf) else leaf[index]
             for leaf, spec in zip(leaves, specs, strict=True)
         ]
-        member = take(nodes, index) if nodes else ()
+        member = take(nodes, index) if has_lanes else clone(nodes)
         for spot, node in zip(spots, member, strict=True):
             given[spot] = node
         inner, named = jax.tree.unflatten(treedef, given)

@@ -40,6 +40,11 @@ def test_scan_passes_a_stack_of_layers_that_are_written() -> None:
     gst.check_scan(layer, gst.BatchCase(3, (members(), X.T, np.float32([1, 2])), in_axes=(0, -1, None)))
 
 
+def test_scan_passes_a_stack_of_layers_without_states() -> None:
+    layers = gs.stack([gs.nn.Identity(), gs.nn.Identity()])
+    gst.check_scan(lambda node, x: node(x), gst.BatchCase(2, (layers, np.float32([1, 2]))))
+
+
 def test_scan_finds_a_state_that_changes_its_type() -> None:
     state = gs.State(jnp.int32(0))
 
