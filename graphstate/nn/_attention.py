@@ -173,17 +173,24 @@ class MultiHeadAttention(Node):
             mask, is_causal = jnp.broadcast_to(readable, (*x.shape[:-2], 1, *readable.shape)), False
         active = self.dropout.rate > 0 and is_fitting(fit, self.dropout.fit)
         drop = functools.partial(self.dropout, fit=True) if active else None
-        read = attend(query, key, value, mask, is_causal=is_causal, drop=drop).reshape(*x.shape[:-1], -1)
+        read = attend(query, key, value, mask, is_causal=is_causal, drop=drop)
+        read = read.reshape(*x.shape[:-1], self.heads * self.head_features)
         return self.out(read) if cache is None else jnp.where(overrun, jnp.nan, self.out(read))
 
     def _project(self, x: Array, memory: Array, before: ArrayLike) -> tuple[Array, Array, Array]:
         """Queries, keys and values, float[..., steps, heads, head_features], rotated if they are to be."""
         query, key, value = (
-            each(source).reshape(*source.shape[:-1], -1, self.head_features)
-            for each, source in ((self.query, x), (self.key, memory), (self.value, memory))
+            each(source).reshape(*source.shape[:-1], heads, self.head_features)
+            for each, source, heads in (
+                (self.query, x, self.heads),
+                (self.key, memory, self.kv_heads),
+                (self.value, memory, self.kv_heads),
+            )
         )
         if self.rotary is not None:
-            query, key = (self.rotary(each, jnp.arange(each.shape[-3]) + before) for each in (query, key))
+            query, key = (
+                self.rotary(each, jnp.arange(each.shape[-3], dtype=jnp.int32) + before) for each in (query, key)
+            )
         return query, key, value
 
 

@@ -84,5 +84,6 @@ class KeyValueCache(Node):
             for kept, new in ((keys, key), (values, value))
         )
         self.key.value, self.value.value, self.steps.value = keys, values, before + time
-        readable = jnp.arange(length)[None] <= before + jnp.arange(time)[:, None]
+        places, new = (jnp.arange(size, dtype=before.dtype) for size in (length, time))
+        readable = places[None] <= before + new[:, None]
         return keys.astype(key.dtype), values.astype(value.dtype), readable, before + time > length

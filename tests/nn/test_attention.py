@@ -42,6 +42,19 @@ def test_one_sequence_is_decoded_without_batch_axes_and_members_with_caches_of_t
     assert_allclose(jnp.concatenate(parts, 1), attention(X[:, :2], is_causal=True), rtol=1e-5, atol=1e-6)
 
 
+def test_in_double_precision_steps_are_counted_alike() -> None:
+    with jax.enable_x64(True):
+        attention, x = make(cache_length=5, param_dtype=jnp.float64, rotary=nn.RotaryEmbedding(2)), X[0].astype(float)
+        decoded = gs.for_loop(lambda x: attention(x[None], decode=True)[0], x)
+        assert decoded.dtype == jnp.float64
+        assert_allclose(decoded, attention(x, is_causal=True), rtol=1e-12, atol=1e-12)
+
+
+def test_no_sequences_and_no_steps_give_nothing() -> None:
+    attention = make()
+    assert (attention(X[:0]).shape, attention(X[:, :0]).shape) == ((0, 5, 4), (2, 0, 4))
+
+
 def test_a_cache_that_would_be_overrun_is_an_error_and_compiled_gives_nan() -> None:
     attention = make(cache_length=3)
     attention(X[0, :3], decode=True)
