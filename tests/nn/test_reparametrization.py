@@ -1,6 +1,7 @@
 """`WeightNorm` and `SpectralNorm`, beside their numbers in `test_references.py`."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -9,6 +10,7 @@ import graphstate as gs
 from graphstate import nn
 from graphstate.errors import StateTypeError
 from graphstate.graph import BatchState, ParamState
+from graphstate.random import RandomState
 
 pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
 
@@ -40,9 +42,33 @@ def test_spectral_norm_makes_the_largest_singular_value_one() -> None:
     assert_allclose(norm(X), y, rtol=1e-4, atol=1e-5)
 
 
+def test_the_largest_singular_value_is_nearly_known_before_the_first_step_of_training() -> None:
+    norm = nn.SpectralNorm(nn.Linear(8, 8, use_bias=False, rng=RandomState(0)), rng=RandomState(1))
+    assert np.linalg.svd(norm(np.eye(8, dtype=np.float32)))[1][0] == pytest.approx(1, abs=0.05)
+
+
+class Counting(nn.Linear):
+    calls = 0
+
+    def __call__(self, x: object) -> object:
+        self.calls += 1
+        self.last = x
+        return super().__call__(x)
+
+
+def test_what_a_layer_sets_on_itself_is_set() -> None:
+    norm = nn.WeightNorm(Counting(3, 2))
+    norm(X)
+    gs.jit(lambda norm: norm(X))(norm)
+    assert norm.layer.calls == 2
+    assert_array_equal(norm.layer.last, X)
+    assert_array_equal(norm(X), norm(X))
+
+
 def test_the_singular_vector_is_followed_only_while_fitting() -> None:
     norm = nn.SpectralNorm(nn.Linear(3, 2))
     before = norm.direction.value
+    norm.layer.weight.value = jnp.array([[2.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
     norm(X)
     assert_array_equal(norm.direction.value, before)
     with gs.environ.context(fit=True):
