@@ -36,7 +36,7 @@ class Einsum(Node):
         bias: `ParamState`, param_dtype[*bias_shape], or None.
 
     Raises:
-        RangeError: `equation` has not two operands and a result, or does not fit `weight_shape`.
+        RangeError: `equation` has not two operands and a result, or does not fit `weight_shape` or `bias_shape`.
 
     Example:
         >>> import graphstate as gs, jax.numpy as jnp
@@ -69,6 +69,7 @@ class Einsum(Node):
                 f"for each axis of the weight, but got {equation!r} for a weight of shape {self.weight_shape}."
             )
         self.bias_shape = None if bias_shape is None else as_sizes("Einsum", "bias_shape", bias_shape)
+        self._check_bias(axes)
         self.dtype = as_dtype(dtype)
         init = _lecun_normal(self.equation, axes) if weight_init is None else weight_init
         self.weight = parameter(init, self.weight_shape, param_dtype, rng)
@@ -93,6 +94,16 @@ class Einsum(Node):
         x, weight, *bias = promote(name_of(self), *arrays, dtype=self.dtype)
         y = jnp.einsum(self.equation, x, weight)
         return y + along_last(bias[0], y.ndim) if bias else y
+
+    def _check_bias(self, axes: str) -> None:
+        sizes, result = dict(zip(axes, self.weight_shape, strict=True)), self.equation.partition("->")[2]
+        pairs = zip(reversed(result.replace(".", "")), reversed(self.bias_shape or ()), strict=False)
+        if any(sizes.get(axis, size) != size for axis, size in pairs):
+            raise RangeError(
+                f"Einsum adds a bias along the last axes of {result!r}, with a weight {axes!r} of shape "
+                f"{self.weight_shape}, but got {self.bias_shape} as `bias_shape`. Axes with the same letter have the "
+                "same size."
+            )
 
     def _check_input(self, x: Array) -> None:
         sizes = dict(zip(_weight_axes(self.equation) or "", self.weight_shape, strict=True))

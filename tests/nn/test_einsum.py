@@ -38,3 +38,9 @@ def test_an_input_that_does_not_fit_is_an_error(shape: tuple[int, ...]) -> None:
 def test_without_an_ellipsis_the_rank_is_fixed() -> None:
     with pytest.raises(nn.ShapeError, match=r"Einsum takes an input that fits 'bd,dh->bh' .* float32\[2,2,3\]"):
         nn.Einsum("bd,dh->bh", (3, 2))(jnp.ones((2, 2, 3)))
+
+
+@pytest.mark.parametrize("bias_shape", [(3,), (1,), (1, 2)])
+def test_a_bias_has_the_last_axes_of_the_result(bias_shape: tuple[int, ...]) -> None:
+    with pytest.raises(nn.RangeError, match=r"Einsum adds a bias along the last axes of '\.\.\.hk', .* as `bias_sh"):
+        nn.Einsum("...d,dhk->...hk", (4, 3, 2), bias_shape=bias_shape)
