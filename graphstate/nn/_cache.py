@@ -80,7 +80,7 @@ class KeyValueCache(Node):
                 "Make it longer, or call `reset_state` to begin anew."
             )
         keys, values = (
-            jax.lax.dynamic_update_slice_in_dim(kept, new.astype(self.dtype), before, len(batch))
+            jax.lax.dynamic_update_slice_in_dim(kept, new.astype(kept.dtype), before, len(batch))
             for kept, new in ((keys, key), (values, value))
         )
         self.key.value, self.value.value, self.steps.value = keys, values, before + time

@@ -50,6 +50,15 @@ def test_in_double_precision_steps_are_counted_alike() -> None:
         assert_allclose(decoded, attention(x, is_causal=True), rtol=1e-12, atol=1e-12)
 
 
+def test_a_cache_that_was_cast_keeps_its_dtype() -> None:
+    attention = make(cache_length=5)
+    for state in (attention.cache.key, attention.cache.value):
+        state.value = state.value.astype(jnp.bfloat16)
+    decoded = attention(X[0], decode=True)
+    assert (decoded.dtype, attention.cache.key.value.dtype) == (jnp.float32, jnp.bfloat16)
+    assert_allclose(decoded, attention(X[0], is_causal=True), rtol=0.05, atol=0.05)
+
+
 def test_no_sequences_and_no_steps_give_nothing() -> None:
     attention = make()
     assert (attention(X[:0]).shape, attention(X[:, :0]).shape) == ((0, 5, 4), (2, 0, 4))
