@@ -145,7 +145,7 @@ class Conv1d(_Conv):
         kernel_size: width of the kernel.
         stride: places from one output to the next.
         padding: "SAME" (as many outputs as there are strides in an axis), "VALID", the places on either side, or a
-            pair of numbers before and after each axis.
+            pair of numbers for each axis, before and after it, as `((1, 2),)`.
         padding_mode: what is there: "zeros", "reflect", "replicate" or "circular".
         dilation: places from one weight to the next.
         groups: into how many groups the channels are split, each convolved by itself; `in_features` of them are

@@ -113,7 +113,8 @@ class MaxPool1d(_MaxPool):
     Args:
         window: size of the window.
         stride: places from one window to the next; None for windows side by side.
-        padding: "SAME", "VALID", the places on either side, or a pair of numbers; nothing there is ever the largest.
+        padding: "SAME", "VALID", the places on either side, or a pair for each axis, as `((1, 2),)`;
+            nothing there is ever the largest.
 
     Raises:
         RangeError: a size is not a positive whole number, or `padding` is none.
@@ -145,7 +146,8 @@ class AvgPool1d(_AvgPool):
     Args:
         window: size of the window.
         stride: places from one window to the next; None for windows side by side.
-        padding: "SAME", "VALID", the places on either side, or a pair of numbers; they count as zeros.
+        padding: "SAME", "VALID", the places on either side, or a pair for each axis, as `((1, 2),)`;
+            they count as zeros.
 
     Raises:
         RangeError: a size is not a positive whole number, or `padding` is none.
