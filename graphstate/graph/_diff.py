@@ -206,7 +206,7 @@ class _Comparison:
 
 
 _NO_PARTNER = -1
-_SHARED = (NodeHead, StateHead, ListHead, DictHead, PytreeHead)
+_SHARED = (NodeHead, StateHead, ListHead, DictHead, PytreeHead, PartialHead)
 
 
 def _told_sharing(graph: GraphDef, place: int, is_met: bool) -> str:

@@ -246,6 +246,7 @@ class _Walk:
             self._visit_static(value, place)
 
     def _visit_partial(self, value: functools.partial[Any], place: int) -> None:
+        self.places[id(value)] = place
         self._note_keywords(value, place)
         names = tuple(sorted(value.keywords))
         values = [value.func, *value.args, *(value.keywords[name] for name in names)]
@@ -336,7 +337,8 @@ class _Walk:
     def _check_function(self, place: int) -> None:
         """A function must not reach the graph that it is part of: a copy would go on using the original."""
         for name, value in iter_reached(self.objects[place]):
-            if id(value) in self.places:
+            # A function may name a partial of static values: what reaches Nodes through one is found by itself.
+            if id(value) in self.places and not isinstance(value, functools.partial):
                 function = self.objects[place]
                 raise StructureError(
                     f"The function {summarize_static(function)} at {show_path(self._path(place))} refers to the graph "

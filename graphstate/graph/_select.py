@@ -100,7 +100,7 @@ def _places_of_nodes(flat: Walked, types: tuple[type, ...]) -> Places:
 
 
 def shared(node: Any) -> dict[Path, tuple[Path, ...]]:
-    """The Nodes, States, lists and dicts that are reached in more than one way.
+    """The Nodes, States, lists, dicts and partials that are reached in more than one way.
 
     What lies under a shared object is not listed again.
 

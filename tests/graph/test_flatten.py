@@ -51,6 +51,37 @@ def test_a_partial_is_rebound(kind):
     assert g.diff(node, merged) == ["call/x: 3 -> 4"]
 
 
+def test_a_partial_that_is_held_twice_is_one_partial_after_merge():
+    node = Layer()
+    node.call = functools.partial(operator.add, node)
+    node.calls = [node.call, functools.partial(operator.add, node)]
+    merged = g.merge(*g.split(node))
+    assert merged.calls[0] is merged.call
+    assert merged.calls[1] is not merged.call
+    assert g.shared(node)["call",] == (("calls", 0),)
+    merged.calls[0] = functools.partial(operator.add, merged)
+    assert g.diff(node, merged) == ["calls/0: shared with `call` -> partial of 1 arguments of its own"]
+
+
+def test_a_partial_that_holds_itself_is_refused():
+    node = Node()
+    node.call = functools.partial(dict)
+    node.call.keywords["me"] = node.call
+    with pytest.raises(StructureError, match="the pytree at `call` is made of itself"):
+        g.clone(node)
+
+
+def test_a_function_beside_a_partial_may_name_it_unless_it_holds_the_graph():
+    node = Layer()
+    total = node.total = functools.partial(sum, start=1.0)
+    node.function = lambda xs: total(xs)
+    assert g.merge(*g.split(node)).function([2.0]) == 3.0
+    holding = node.holding = functools.partial(operator.add, node)
+    node.function = lambda: holding
+    with pytest.raises(StructureError, match=r"refers to the graph that it is part of \(args\[0\] is `\(root\)`\)"):
+        g.split(node)
+
+
 def test_a_partial_may_hold_states_and_arrays():
     node = Node()
     node.call = functools.partial(operator.add, State(1), b=jnp.ones(2))

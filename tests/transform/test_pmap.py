@@ -613,6 +613,8 @@ def test_lanes_that_the_devices_do_not_divide_are_an_error_with_two_ways_out():
     [
         ({"mesh_axes": "x"}, "no `mesh` was given"),
         ({"devices": []}, "`devices` is empty"),
+        ({"devices": 4}, r"a sequence of devices, but 4 is none. Take some of `jax.devices\(\)`"),
+        ({"devices": "twice"}, "names each device once, but .* is there 2 times"),
         ({"devices": "all", "mesh": "grid"}, "was given both"),
         ({"mesh": "grid", "mesh_axes": ("a", "c")}, "it has 'c', and the axes of the mesh are 'a', 'b'"),
         ({"mesh": "grid", "mesh_axes": ("a", "a")}, r"each once, but it has \('a', 'a'\)"),
@@ -624,7 +626,7 @@ def test_lanes_that_the_devices_do_not_divide_are_an_error_with_two_ways_out():
     ids=str,
 )
 def test_parameters_that_make_no_sense_are_refused(parameters, text):
-    known = {"grid": Mesh(np.array(on(4)).reshape(2, 2), ("a", "b")), "all": on(8)}
+    known = {"grid": Mesh(np.array(on(4)).reshape(2, 2), ("a", "b")), "all": on(8), "twice": on(2) * 2}
     given_ = {name: known.get(value, value) if isinstance(value, str) else value for name, value in parameters.items()}
     with pytest.raises(AxisError, match=text):
         gs.pmap(lambda x: x, **given_)(XS)

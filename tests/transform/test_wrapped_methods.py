@@ -155,6 +155,20 @@ def test_a_node_that_comes_into_the_keywords_of_a_transformed_partial_is_found()
     assert len(gs.states(node)) == 2
 
 
+def test_keywords_of_a_partial_that_two_attributes_hold_are_changed_for_both():
+    node = gs.Node()
+    node.first = node.second = functools.partial(lambda x, by: x * by, by=2.0)
+
+    @gs.jit
+    def change(node, x):
+        node.first.keywords["by"] = 3.0
+        return node.second(x)
+
+    assert change(node, 1.0) == 3.0
+    assert node.first is node.second
+    assert node.second(1.0) == 3.0
+
+
 def test_a_counted_method_may_be_transformed():
     class Counted(Scaled):
         def __init__(self):

@@ -52,9 +52,7 @@ class LaneMesh:
                     f"`mesh_axes` of `pmap` names axes of a mesh, but it is {mesh_axes!r}, and no `mesh` was given. "
                     "Give the mesh too, or leave `mesh_axes` out."
                 )
-            found = jax.devices() if devices is None else list(devices)
-            if not found:
-                raise AxisError("`pmap` needs a device, but `devices` is empty. Leave it out for all that there are.")
+            found = jax.devices() if devices is None else _listed(devices)
             return cls(auto_mesh(found, (AXIS,)), (AXIS,))
         if devices is not None:
             raise AxisError("`pmap` takes `devices` or a `mesh`, but was given both. Leave one of them out.")
@@ -100,6 +98,26 @@ class LaneMesh:
 
     def __str__(self) -> str:
         return "{" + ", ".join(f"{name!r}: {size}" for name, size in self.mesh.shape.items()) + "}"
+
+
+def _listed(devices: Any) -> list[Any]:
+    """The devices that were given, each once."""
+    found = list(np.asarray(devices, dtype=object).flat)
+    strange = [each for each in found if not isinstance(each, jax.Device)]
+    if strange:
+        raise AxisError(
+            f"`devices` of `pmap` is a sequence of devices, but {strange[0]!r} is none. Take some of "
+            "`jax.devices()`, as `jax.devices()[:4]`."
+        )
+    if not found:
+        raise AxisError("`pmap` needs a device, but `devices` is empty. Leave it out for all that there are.")
+    twice = [each for each in found if found.count(each) > 1]
+    if twice:
+        raise AxisError(
+            f"`devices` of `pmap` names each device once, but {twice[0]} is there {found.count(twice[0])} times. One "
+            "device runs any number of lanes: name it once."
+        )
+    return found
 
 
 def _chosen(mesh: Mesh, mesh_axes: Any) -> tuple[Any, ...]:
