@@ -44,22 +44,33 @@ def compare_batches(
     found = _before_values(actual, expected, sides)
     if found:
         return found
-    findings = []
+    findings: list[Finding | None] = []
     for one, other in zip(actual.leaves, expected.leaves, strict=True):
         if one.stream:
             continue
-        wanted, got = (
-            (lanes(front(other)), of_actual(front(one)))
-            if _is_mapped(one, other)
-            else (plain(other.value), plain(one.value))
-        )
         by_entry = _is_mapped(one, other)
+        without = _without_axis(one, other, sides) if by_entry else None
+        if without is not None:
+            findings.append(without)
+            continue
+        wanted, got = (
+            (lanes(front(other)), of_actual(front(one))) if by_entry else (plain(other.value), plain(one.value))
+        )
         findings.append(compare_arrays(one.name, got, wanted, sides, tol, by_entry=by_entry))
     return [finding for finding in findings if finding is not None]
 
 
 def _is_mapped(one: Leaf, other: Leaf) -> bool:
     return one.axis is not None and other.axis is not None and np.ndim(other.value) > 0
+
+
+def _without_axis(one: Leaf, other: Leaf, sides: Sides) -> Finding | None:
+    """Where one of two arrays has no axis that could be that of the lanes."""
+    for leaf, side in ((one, sides.actual), (other, sides.expected)):
+        shape, axis = leaf.value.shape, leaf.axis
+        if axis is not None and not -len(shape) <= axis < len(shape):
+            return Finding(leaf.name, f"{side} has the shape {shape}, which has no lane axis {axis}")
+    return None
 
 
 def _before_values(actual: Outcome, expected: Outcome, sides: Sides) -> list[Finding]:

@@ -132,7 +132,7 @@ def inner_map(function: Callable[..., Any], in_axes: Any, out_axes: Any, states:
     return vmap(function, in_axes=in_axes.tree(), out_axes=out_axes.tree(), state_in_axes=states, axis_size=size)
 
 
-def looped(function: Callable[..., Any], in_axes: "AxisTree") -> Any:
+def looped(function: Callable[..., Any], in_axes: "AxisTree", steps: int) -> Any:
     """`for_loop` over the first axis of what is mapped, compiled; Nodes that come out are left to where they live."""
 
     def loop(*args: Any, **kwargs: Any) -> Any:
@@ -148,7 +148,7 @@ def looped(function: Callable[..., Any], in_axes: "AxisTree") -> Any:
             result = function(*inner, **named)
             return jax.tree.map(lambda leaf: None if is_graph_object(leaf) else leaf, result)
 
-        return for_loop(body, *(leaves[spot] for spot in spots))
+        return for_loop(body, *(leaves[spot] for spot in spots), length=steps)
 
     return compiled(loop)
 

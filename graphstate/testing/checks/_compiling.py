@@ -14,7 +14,7 @@ from graphstate.testing._outcome import Axes, Leaf, Outcome
 from graphstate.testing._point import Point
 from graphstate.testing._programs import compiled
 from graphstate.testing._tolerance import Tol
-from graphstate.testing._verdict import judge
+from graphstate.testing._verdict import fail, judge
 from graphstate.transform import assert_max_traces
 
 from ._start import point_of
@@ -214,6 +214,6 @@ def _no_leaks(point: Point) -> list[Finding]:
     plain = point.batch()
     if searched.error is not None and plain.error is None:
         lines = [line for line in str(searched.error).splitlines() if line.strip()]
-        return [Finding("leak", "\n".join(lines[:8]))]
+        fail(point, Finding("leak", "\n".join(lines[:8])))
     crash = crash_of(Sides("searched for leaks", "the batch"), searched, plain)
     return [crash] if crash is not None else []

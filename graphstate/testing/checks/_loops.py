@@ -74,7 +74,7 @@ def _scan(point: Point) -> list[Finding]:
     )
     in_axes = jax.tree.map(lambda axis: None if axis is None else 0, case.in_axes, is_leaf=lambda leaf: leaf is None)
     axes, tree = Axes(in_axes, 0, point.states), AxisTree.of(in_axes)
-    scanned = program_of(point.function, Form("scan", looped, (tree,))).call
+    scanned = program_of(point.function, Form("scan", looped, (tree, case.axis_size))).call
     step = point.lane_program().call
 
     def loop(*args: Any, **kwargs: Any) -> Any:

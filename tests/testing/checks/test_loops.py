@@ -45,6 +45,16 @@ def test_scan_passes_a_stack_of_layers_without_states() -> None:
     gst.check_scan(lambda node, x: node(x), gst.BatchCase(2, (layers, np.float32([1, 2]))))
 
 
+def test_scan_passes_steps_that_are_given_nothing_of_their_own() -> None:
+    count = gs.State(jnp.int32(0))
+
+    def step():
+        count.value += 1
+        return count.value
+
+    gst.check_scan(step, gst.BatchCase(3, ()))
+
+
 def test_scan_finds_a_state_that_changes_its_type() -> None:
     state = gs.State(jnp.int32(0))
 

@@ -230,6 +230,11 @@ def test_a_larger_tolerance_can_be_given() -> None:
         gst.Tol(-1)
 
 
+def test_a_result_that_loses_its_lane_axis_is_found() -> None:
+    with pytest.raises(PropertyError, match=r"the batch of one has the shape \(\), which has no lane axis 0"):
+        gst.check_batch_of_one(lambda x: jnp.squeeze(x.sum(-1)), CASE, batched=True)
+
+
 def test_an_empty_case_is_compared_by_its_types() -> None:
     gst.check_vmap(jnp.cumsum, CASE.with_batch(0))
     with pytest.raises(PropertyError, match=r"the empty batch has"):
