@@ -167,7 +167,7 @@ class MultiHeadAttention(Node):
         if mask is not None:
             mask = as_mask(self, jnp.asarray(mask), (*x.shape[:-1], memory.shape[-2]), self.heads)
         cache = self.cache if decode else None
-        query, key, value = self._project(x, memory, 0 if cache is None else cache.steps.value)
+        query, key, value = _project(self, x, memory, 0 if cache is None else cache.steps.value)
         if cache is not None:
             key, value, readable, overrun = cache.append(key, value)
             mask, is_causal = jnp.broadcast_to(readable, (*x.shape[:-2], 1, *readable.shape)), False
@@ -177,21 +177,20 @@ class MultiHeadAttention(Node):
         read = read.reshape(*x.shape[:-1], self.heads * self.head_features)
         return self.out(read) if cache is None else jnp.where(overrun, jnp.nan, self.out(read))
 
-    def _project(self, x: Array, memory: Array, before: ArrayLike) -> tuple[Array, Array, Array]:
-        """Queries, keys and values, float[..., steps, heads, head_features], rotated if they are to be."""
-        query, key, value = (
-            each(source).reshape(*source.shape[:-1], heads, self.head_features)
-            for each, source, heads in (
-                (self.query, x, self.heads),
-                (self.key, memory, self.kv_heads),
-                (self.value, memory, self.kv_heads),
-            )
+
+def _project(layer: MultiHeadAttention, x: Array, memory: Array, before: ArrayLike) -> tuple[Array, Array, Array]:
+    """Queries, keys and values, float[..., steps, heads, head_features], rotated if they are to be."""
+    query, key, value = (
+        each(source).reshape(*source.shape[:-1], heads, layer.head_features)
+        for each, source, heads in (
+            (layer.query, x, layer.heads),
+            (layer.key, memory, layer.kv_heads),
+            (layer.value, memory, layer.kv_heads),
         )
-        if self.rotary is not None:
-            query, key = (
-                self.rotary(each, jnp.arange(each.shape[-3], dtype=jnp.int32) + before) for each in (query, key)
-            )
-        return query, key, value
+    )
+    if layer.rotary is not None:
+        query, key = (layer.rotary(each, jnp.arange(each.shape[-3], dtype=jnp.int32) + before) for each in (query, key))
+    return query, key, value
 
 
 def _fitting(rotary: RotaryEmbedding | None, head_features: int) -> RotaryEmbedding | None:
