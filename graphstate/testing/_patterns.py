@@ -35,13 +35,20 @@ class _Near:
     def __init__(self, actual: Any, expected: Any, allowed: float) -> None:
         finite = np.abs(expected[np.isfinite(expected)])
         exact = not np.issubdtype(expected.dtype, np.inexact)
-        self.allowed = 0.0 if exact else max(allowed, 1e-5 * float(finite.max() if finite.size else 0.0))
+        off = np.abs(actual - expected)
+        off = off[np.isfinite(off)]
+        # Far less than the difference itself, or a small one would look like every pattern.
+        self.allowed = 0.0 if exact else min(max(allowed, 1e-5 * _largest(finite)), _largest(off) / 20)
 
     def __call__(self, one: Any, other: Any) -> bool:
         same = (
             (one == other) | (np.isnan(one) & np.isnan(other)) if np.issubdtype(one.dtype, np.inexact) else one == other
         )
         return bool(np.all(same | (np.abs(one - other) <= self.allowed)))
+
+
+def _largest(sizes: Any) -> float:
+    return float(sizes.max()) if sizes.size else 0.0
 
 
 def _iter_patterns(actual: Any, expected: Any, near: _Near) -> Iterator[str]:

@@ -126,6 +126,7 @@ def test_it_needs_a_case_and_something_to_call(check) -> None:
             lambda x: x + 1e-3 * (x.mean(0, keepdims=True) - x),
             "every lane is moved by 0.001 of the way to the mean",
         ),
+        (gst.check_vmap, lambda x: x.at[2:].multiply(1 + 9e-6), "looks like: only in lane 2"),
         (gst.check_vmap, lambda x: x[::-1], "looks like: lanes reversed"),
         (gst.check_vmap, lambda x: jnp.broadcast_to(x[:1], x.shape), "every lane holds what lane 0 should"),
         (
