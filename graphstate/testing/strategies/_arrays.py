@@ -69,8 +69,9 @@ def arrays(
 
     Example:
         >>> import graphstate.testing as gst, hypothesis
-        >>> hypothesis.find(gst.arrays("bfloat16", 2), lambda x: x[0] == 1 and x[1] == 2)
-        array([1, 2], dtype=bfloat16)
+        >>> x = hypothesis.find(gst.arrays("bfloat16", 2), lambda x: x[0] > 1)
+        >>> x.shape, x.dtype
+        ((2,), dtype(bfloat16))
     """
     if values not in ("small", "wide", "special"):
         raise StrategyError(
