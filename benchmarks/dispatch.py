@@ -13,6 +13,7 @@ results are compared before anything is measured. Beyond `--peer-layers` they ar
 
 from dataclasses import dataclass
 
+import jax
 from _calls import builds, calls, limits
 from _mlp import STEPS, Single
 from _report import Row, Table, figures_of, main
@@ -37,6 +38,7 @@ def measure(sizes: Sizes) -> list[Table]:
 
 
 def _row(step: str, layers: int, sizes: Sizes) -> Row:
+    jax.clear_caches()  # the programs of all rows at once are more than a process may map into its memory
     compared = builds(step, flat=True, peers=layers <= sizes.peer_layers)
     found = compare(steady(calls(compared, layers, Single()), sizes.seconds), sizes.rounds)
     return Row({"step": step, "layers": layers}, figures_of(found, "us"), limits(layers))
