@@ -39,17 +39,27 @@ def take_lanes(index: Any) -> Change:
 
 
 def poison_lanes(kept: int, poison: float = np.nan) -> Change:
-    """NaN in all lanes but one; where there is no NaN, in integers and booleans, the values of that one."""
+    """NaN in all lanes but one; where there is no NaN, in integers and booleans, the values of that one.
+
+    Args:
+        kept: which one.
+        poison: 1 or -1 for huge numbers of that sign in the place of NaN.
+    """
 
     def change(leaf: Any, axis: int) -> Any:
         if is_key(leaf):
             return leaf
         front = np.moveaxis(np.array(leaf), axis, 0)
         others = np.arange(front.shape[0]) != kept
-        front[others] = poison if is_inexact(leaf) else front[kept]
+        front[others] = poison * _huge(leaf.dtype) if is_inexact(leaf) else front[kept]
         return np.moveaxis(front, 0, axis)
 
     return change
+
+
+def _huge(dtype: Any) -> float:
+    """What is huge in a dtype, yet can be squared."""
+    return float(jnp.finfo(dtype).max) ** 0.4  # type: ignore[no-untyped-call]  # JAX leaves it so
 
 
 def cast_to(dtype: Any) -> Callable[[Any], Any]:

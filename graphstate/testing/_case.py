@@ -125,16 +125,23 @@ class BatchCase:
             raise AxisError(f"`with_batch({size})` needs a lane to repeat, but the case has none.")
         return self._with(size, take_lanes(np.arange(size) % max(self.axis_size, 1)))
 
-    def poisoned(self, index: int, poison: float = float("nan")) -> "BatchCase":
+    def poisoned(self, index: int) -> "BatchCase":
         """The case with NaN in all lanes but one, so that whatever reaches that one from another lane is seen.
 
         Integers and booleans, which have no NaN, take the values of the lane that is kept; keys stay.
 
         Args:
             index: the lane that is kept.
-            poison: what to put there in the place of NaN.
         """
-        return self._with(self.axis_size, poison_lanes(index, poison))
+        return self.changed(poison_lanes(index))
+
+    def changed(self, change: Change) -> "BatchCase":
+        """The case with something else in its mapped arrays, of the same shapes.
+
+        Args:
+            change: gives the new array for an array and its lane axis.
+        """
+        return self._with(self.axis_size, change)
 
     def astype(self, dtype: Any) -> "BatchCase":
         """The case with all real numbers, mapped or not, in another precision; complex ones alike.

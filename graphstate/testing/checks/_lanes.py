@@ -20,15 +20,13 @@ from ._start import point_of
 
 __all__ = ["check_lane_isolation"]
 
-_FINITE = (999.0, -999.0)
-"""What must reach a lane, too, where NaN does: XLA multiplies by zeros in places, which only NaN comes through."""
-
 
 def check_lane_isolation(fn: Any, case: BatchCase, *, tol: Tol | None = None, batched: bool = False) -> None:
     """Nothing of one lane reaches another, by however little.
 
     First all lanes but one are filled with NaN (integers with the values of that one): that lane must not change by
-    a single bit, nor anything that all lanes share. Then a tangent of 1 goes into one lane: no other may get any.
+    a single bit, nor anything that all lanes share. (Where it does, huge numbers must change it, too: XLA multiplies by
+    zeros in places, and only NaN comes through that.) Then a tangent of 1 goes into one lane: no other may get any.
 
     Args:
         fn: as in `check_vmap`.
@@ -58,14 +56,15 @@ def _poisoned(point: Point) -> list[Finding]:
         raise whole.error
     for lane in range(point.case.axis_size):
         found = _poisoned_by(np.nan, point, whole, lane)
-        if found and any(_poisoned_by(poison, point, whole, lane) for poison in _FINITE):
+        if found and any(_poisoned_by(sign, point, whole, lane) for sign in (1, -1)):
             return found
     return []
 
 
 def _poisoned_by(poison: float, point: Point, whole: Outcome, lane: int) -> list[Finding]:
-    poisoned = point.batch(point.case.poisoned(lane, poison), change=poison_lanes(lane, poison))
-    sides = Sides(f"with {'NaN' if np.isnan(poison) else poison} in all other lanes", "without")
+    change = poison_lanes(lane, poison)
+    poisoned = point.batch(point.case.changed(change), change=change)
+    sides = Sides("with NaN in all other lanes", "without")
     return _compare_lane(poisoned, whole, lane, sides, shared=True)
 
 
