@@ -104,7 +104,8 @@ def _rng(point: Point) -> list[Finding]:
     if not depends:
         raise StateTypeError(
             f"`check_rng` judges results that depend on random numbers, but those of `{point.name}` do not: other keys "
-            "change nothing. Switch drawing on (dropout by `fit=True`), or leave this check out."
+            "change nothing. Either nothing is drawn: switch drawing on (dropout by `fit=True`), or leave this check "
+            "out. Or its key is fixed: take it as an argument, or draw from a `RandomState`."
         )
     return [*_of_lanes(pairs, size), *_of_calls(calls)] or _of_sizes(point, first)
 

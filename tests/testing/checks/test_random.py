@@ -61,3 +61,9 @@ def test_it_finds_lanes_that_depend_on_the_number_of_lanes() -> None:
 def test_it_needs_random_numbers() -> None:
     with pytest.raises(StateTypeError, match=r"`check_rng` judges results that depend on random numbers, but those of"):
         gst.check_rng(lambda x: x, CASE)
+
+
+def test_a_key_that_is_fixed_is_told_as_a_way_out() -> None:
+    key = jax.random.key(0)
+    with pytest.raises(StateTypeError, match=r"Or its key is fixed: take it as an argument, or draw from a `RandomSta"):
+        gst.check_rng(lambda x: x * jax.random.normal(key, x.shape), CASE)
