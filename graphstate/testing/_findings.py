@@ -13,7 +13,7 @@ from ._outcome import Leaf, Outcome
 from ._patterns import pattern_of
 from ._tolerance import Tol, unit_of
 
-__all__ = ["Finding", "Sides", "compare_arrays", "crash_of", "differences_of_structure"]
+__all__ = ["Finding", "Sides", "compare_arrays", "crash_of", "differences_of_structure", "shown_error"]
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,18 @@ def crash_of(sides: Sides, actual: Outcome, expected: Outcome) -> Finding | None
             raise expected.error
         return Finding(
             "error",
-            f"{sides.actual} raises {_shown_error(actual.error)}\n{sides.expected} raises another error, "
-            f"{_shown_error(expected.error)}",
+            f"{sides.actual} raises {shown_error(actual.error)}\n{sides.expected} raises another error, "
+            f"{shown_error(expected.error)}",
         )
     if actual.error is not None:
-        return Finding("error", f"{sides.expected} works, but {sides.actual} raises {_shown_error(actual.error)}")
+        return Finding("error", f"{sides.expected} works, but {sides.actual} raises {shown_error(actual.error)}")
     assert expected.error is not None
-    return Finding("error", f"{sides.actual} works, but {sides.expected} raises {_shown_error(expected.error)}")
+    return Finding("error", f"{sides.actual} works, but {sides.expected} raises {shown_error(expected.error)}")
 
 
-def _shown_error(error: Exception) -> str:
-    lines = str(error).strip().splitlines()[:8]
-    return f"{type(error).__name__}: " + "\n".join(line[:240] for line in lines)
+def shown_error(error: Exception) -> str:
+    """The type of an error, and all that it says: the way out comes last."""
+    return f"{type(error).__name__}: {str(error).strip()}"
 
 
 def differences_of_structure(sides: Sides, actual: Outcome, expected: Outcome) -> list[Finding]:

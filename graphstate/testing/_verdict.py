@@ -24,6 +24,7 @@ _FALL = 1e4
 """A difference that falls by so much in double precision is rounding."""
 
 _LINES, _CHARACTERS = 60, 6000
+_LINES_KEPT, _CHARACTERS_KEPT = 10, 500  # for the case
 _SHOWN = 4
 
 
@@ -106,26 +107,34 @@ def _error(point: Point, findings: list[Finding], remark: str) -> PropertyError:
     head = f"{point.check}: `{point.name}`: {point.claim}"
     lines = [head]
     for finding in findings[:_SHOWN]:
-        lines += _entry(finding.where, finding.text)
+        lines += _entry(finding.where, finding.text, is_whole=finding.where == "error")
         if finding.pattern:
             lines += _entry("  looks like", finding.pattern)
     if len(findings) > _SHOWN:
         lines.append(f"  and {len(findings) - _SHOWN} more differences (`error.differences`)")
     if remark:
         lines += _entry("note", remark)
-    lines += _entry("case", _pasted(point, sum(map(len, lines))))
-    text = "\n".join(line[:_CHARACTERS] for line in lines[:_LINES])
+    text = _cut(lines, _LINES - _LINES_KEPT, _CHARACTERS - _CHARACTERS_KEPT)
+    case = _entry("case", _pasted(point, len(text)), is_whole=True)
     return PropertyError(
-        text[:_CHARACTERS],
+        _cut([text, *case], _LINES, _CHARACTERS),
         check=point.check,
         case=point.case,
         differences=[f"{finding.where}: {finding.text}" for finding in findings],
     )
 
 
-def _entry(label: str, text: str) -> list[str]:
-    first, *rest = text.splitlines() or [""]
-    return [f"  {label}: {_clipped(first)}", *(f"      {_clipped(line)}" for line in rest[:9])]
+def _entry(label: str, text: str, *, is_whole: bool = False) -> list[str]:
+    lines = text.splitlines() or [""]
+    first, *rest = lines if is_whole else map(_clipped, lines[:10])
+    return [f"  {label}: {first}", *(f"      {line}" for line in rest)]
+
+
+def _cut(lines: list[str], most: int, characters: int) -> str:
+    """Lines as one text, with " ..." at its end where it is too long."""
+    whole = "\n".join(lines)
+    kept = "\n".join(whole.split("\n")[:most])
+    return whole if len(whole) <= characters and kept == whole else f"{kept[: characters - 4]} ..."
 
 
 def _clipped(line: str) -> str:
@@ -134,7 +143,7 @@ def _clipped(line: str) -> str:
 
 def _pasted(point: Point, used: int) -> str:
     code = code_of_case(point)
-    room = _CHARACTERS - used - 200
+    room = _CHARACTERS - used - 100
     if len(code) <= room:
         return code
     shapes = jax.tree.map(lambda leaf: f"{np.shape(leaf)}", (point.case.args, point.case.kwargs))

@@ -189,6 +189,27 @@ def test_a_crash_on_one_side_only_is_said_so() -> None:
         gst.check_vmap(lambda x: x if len(x) > 1 else _raise("never alone"), CASE, batched=True)
 
 
+def test_the_error_of_one_side_is_shown_as_a_whole() -> None:
+    text = f"{'long ' * 100}and its way out\n" + "line\n" * 15 + "the last"
+    with pytest.raises(PropertyError, match=r"(?s)and its way out\n.*the last\n  case: BatchCase\(axis_size=3"):
+        gst.check_vmap(lambda x: x if len(x) == 1 else _raise(text), CASE, batched=True)
+
+
+def test_a_case_is_shown_as_a_whole() -> None:
+    case = gst.BatchCase(3, (np.arange(150, dtype="float32").reshape(3, 50),))
+    with pytest.raises(PropertyError) as caught:
+        gst.check_vmap(lambda x: x - x.mean(), case, batched=True)
+    assert str(caught.value).endswith(f"  case: {case!r}")
+
+
+@pytest.mark.parametrize("text", ["x" * 9000, "line\n" * 90])
+def test_an_error_that_is_too_long_ends_with_dots_and_leaves_room_for_the_case(text) -> None:
+    with pytest.raises(PropertyError, match=r"(x|line) \.\.\.\n  case: BatchCase\(axis_size=3") as caught:
+        gst.check_vmap(lambda x: x if len(x) == 1 else _raise(text), CASE, batched=True)
+    assert len(str(caught.value)) <= 6000
+    assert len(str(caught.value).splitlines()) <= 60
+
+
 def _raise(text):
     raise ValueError(text)
 
