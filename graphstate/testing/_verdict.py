@@ -1,7 +1,9 @@
 """From findings to a verdict: rounding is a warning, what differs from itself is told apart, all else fails."""
 
+import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import jax
@@ -26,6 +28,7 @@ _FALL = 1e4
 _LINES, _CHARACTERS = 60, 6000
 _LINES_KEPT, _CHARACTERS_KEPT = 10, 500  # for the case
 _SHOWN = 4
+_WRAPPED = re.compile(r"(?<![\w.])(?:__wrapped__\.)+(?=\w)")
 
 
 def judge(point: Point, compare: Comparison) -> None:
@@ -104,6 +107,7 @@ def _in_doubles(
 
 
 def _error(point: Point, findings: list[Finding], remark: str) -> PropertyError:
+    findings = [replace(finding, text=_unwrapped(point, finding.text)) for finding in findings]
     head = f"{point.check}: `{point.name}`: {point.claim}"
     lines = [head]
     for finding in findings[:_SHOWN]:
@@ -122,6 +126,11 @@ def _error(point: Point, findings: list[Finding], remark: str) -> PropertyError:
         case=point.case,
         differences=[f"{finding.where}: {finding.text}" for finding in findings],
     )
+
+
+def _unwrapped(point: Point, text: str) -> str:
+    """A text that calls objects as users do, who do not see that the function is wrapped before it is run."""
+    return _WRAPPED.sub("", text).replace("`__wrapped__`", f"`{point.name}`")
 
 
 def _entry(label: str, text: str, *, is_whole: bool = False) -> list[str]:

@@ -210,6 +210,35 @@ def test_an_error_that_is_too_long_ends_with_dots_and_leaves_room_for_the_case(t
     assert len(str(caught.value).splitlines()) <= 60
 
 
+class Last(gs.Node):
+    """Keeps what it was given last."""
+
+    def __init__(self):
+        self.last = gs.State(jnp.zeros(2))
+
+    def __call__(self, x):
+        self.last.value = x
+
+
+class Counter(gs.Node):
+    """Counts its calls with a number of Python."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, x):
+        self.calls += 1
+        return x
+
+
+def test_an_error_calls_objects_as_users_do() -> None:
+    with pytest.raises(PropertyError, match=r"vmap raises BatchAxisError: `last` \(State, created") as caught:
+        gst.check_vmap(Last(), CASE)
+    assert "__wrapped__" not in "".join(caught.value.differences)
+    with pytest.raises(PropertyError, match=r"but the Node \(`Counter`\) was made outside of it"):
+        gst.check_vmap(Counter(), CASE)
+
+
 def _raise(text):
     raise ValueError(text)
 
