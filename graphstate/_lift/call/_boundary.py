@@ -15,7 +15,7 @@ import jax
 from graphstate._lift.watch._guard import cached_property_filled
 from graphstate._lift.watch._seen import by_id
 from graphstate._trace import Frame, check_in_place, commit, pack, unpack
-from graphstate.errors import StateTypeError
+from graphstate.errors import StateTypeError, TraceContextError
 from graphstate.graph._attributes import cached_properties, is_graph_object
 from graphstate.graph._flatten import Flat, flatten_within, unflatten
 from graphstate.graph._graphdef import GraphDef
@@ -52,11 +52,13 @@ class Inside:
         objects: the copy at each place.
         initial: what each State holds (packed) and each array is, in order, before user code ran.
         roots: the copies of the arguments' graph objects.
+        given: the arguments that the user's function gets.
     """
 
-    __slots__ = ("graphdef", "initial", "objects", "roots")
+    __slots__ = ("given", "graphdef", "initial", "objects", "roots")
 
     def __init__(self, graphdef: GraphDef, objects: list[Any], roots: list[Any], initial: list[Any]) -> None:
+        self.given: Any = ()
         self.graphdef = graphdef
         self.objects = objects
         self.roots = roots
@@ -86,7 +88,7 @@ def enter(frame: Frame, arguments: Arguments, values: Sequence[Any], arrays: Seq
         if isinstance(target, State):
             copy = inside.objects[place]
             frame.aliases[id(target)], frame.origins[id(copy)] = copy, target
-    args, kwargs = jax.tree.unflatten(shape.treedef, leaves)
+    inside.given = args, kwargs = jax.tree.unflatten(shape.treedef, leaves)
     return inside, args, kwargs
 
 
@@ -209,8 +211,10 @@ def leave(frame: Frame, inside: Inside, result: Any, transform: str) -> Leaving:
 
     Raises:
         StateTypeError: a leaf of the result is neither a graph object nor an array.
-        TraceContextError: a container read from a State was changed in place.
+        TraceContextError: a container read from a State was changed in place, or a list or dict among the arguments
+            has got other Nodes or States.
     """
+    _check_given(inside, transform)
     leaves, treedef = jax.tree.flatten(result)
     written, values = _written(inside)
     objects = [leaf for leaf in leaves if is_graph_object(leaf)]
@@ -258,6 +262,29 @@ def flatten_inside(frame: Frame, roots: tuple[Any, ...]) -> Out:
         return isinstance(value, State) and value._home is not frame.home
 
     return Out(*flatten_within(roots, is_outside))
+
+
+def _check_given(inside: Inside, transform: str) -> None:
+    """Raises where the arguments' containers, which are copies, have got or lost a graph object: it would be lost."""
+    given = jax.tree_util.tree_leaves_with_path(inside.given)
+    now = [(path, leaf) for path, leaf in given if is_graph_object(leaf)]
+    if len(now) == len(inside.roots) and all(leaf is root for (_, leaf), root in zip(now, inside.roots, strict=True)):
+        return
+    known = set(map(id, inside.roots))
+    new = [f"a {type(leaf).__name__} is new at {_shown(path)}" for path, leaf in now if id(leaf) not in known]
+    fewer = f"{len(now)} instead of {len(inside.roots)}"
+    raise TraceContextError(
+        f"A list or dict that was passed to a function in `{transform}` holds other Nodes or States than before: "
+        f"{new[0] if new else fewer if len(now) < len(inside.roots) else 'they stand elsewhere'}. In a transform it is "
+        "a copy, so that this would be lost. Return a new one, as `[*layers, layer]`, or let a Node hold it: what "
+        "changes in a Node comes out."
+    )
+
+
+def _shown(path: Sequence[Any]) -> str:
+    """How messages call a place in `(args, kwargs)`."""
+    first, inner = path[1], jax.tree_util.keystr(tuple(path[2:]))
+    return f"argument {first.idx}{inner}" if isinstance(first, jax.tree_util.SequenceKey) else f"`{first.key}{inner}`"
 
 
 def check_containers(inside: Inside) -> None:

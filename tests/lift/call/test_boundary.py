@@ -519,3 +519,57 @@ def test_an_attribute_of_a_closed_over_state_stays():
     with pytest.raises(gs.errors.GraphStateError, match="note"):
         gs.jit(change)(1.0)
     assert state.note == "outside"
+
+
+def appended(leaves):
+    leaves.append(Leaf(2.0))
+
+
+def popped(leaves):
+    leaves.pop()
+
+
+def swapped(leaves):
+    leaves.reverse()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [(appended, "a Leaf is new at "), (popped, "1 instead of 2"), (swapped, "they stand elsewhere")],
+)
+@pytest.mark.parametrize(
+    "transform",
+    [
+        gs.jit,
+        lambda f: gs.vmap(f, in_axes=None, axis_size=2),
+        lambda f: gs.grad(lambda leaves: (f(leaves), leaves[0](1.0))[1]),
+        lambda f: lambda leaves: gs.cond(True, f, f, leaves),
+        lambda f: lambda leaves: gs.fori_loop(0, 2, lambda i, leaves: (f(leaves), leaves)[1], leaves),
+    ],
+    ids=["jit", "vmap", "grad", "cond", "fori_loop"],
+)
+def test_a_list_of_nodes_that_is_changed_in_place_is_an_error(transform, change, what):
+    leaves = [Leaf(), Leaf()]
+    kept = list(leaves)
+    with pytest.raises(gs.errors.TraceContextError, match=what):
+        transform(change)(leaves)
+    assert leaves == kept
+
+
+def test_a_dict_of_nodes_that_is_changed_in_place_is_an_error_that_names_it():
+    def rename(named):
+        named["b"] = named.pop("a")
+        named["c"] = Leaf()
+
+    with pytest.raises(gs.errors.TraceContextError, match=r"a Leaf is new at `named\['c'\]`.* `\[\*layers, layer\]`"):
+        gs.jit(rename)(named={"a": Leaf()})
+
+
+def test_a_dict_of_arrays_may_be_changed_and_returned():
+    def step(params, leaf):
+        params["w"] = leaf(params["w"])
+        return params
+
+    params = {"w": jnp.ones(2)}
+    np.testing.assert_array_equal(gs.jit(step)(params, Leaf(3.0))["w"], [3.0, 3.0])
+    np.testing.assert_array_equal(params["w"], [1.0, 1.0])
