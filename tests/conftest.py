@@ -15,8 +15,6 @@ import hypothesis
 import jax
 import pytest
 
-import graphstate as gs
-
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -51,13 +49,6 @@ def short_search(few_programs: None) -> None:
     """The search for leaked tracers looks at all objects that the collector knows: none is of those from before."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def default_stream_on_one_device() -> None:
-    """What `pmap` draws leaves the default stream on its mesh, and all that is drawn later would lie there, too."""
-    if len(gs.random.DEFAULT.value.sharding.device_set) > 1:
-        gs.random.seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -38,8 +38,20 @@ def lane_keys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     Returns:
         The key that the stream holds afterwards, and the base: the key to draw with, or to make lane keys from.
     """
-    new, base = _split(key)
+    new, base = _split(_put_nowhere(key))
     return new, base
+
+
+def _put_nowhere(key: jax.Array) -> jax.Array:
+    """A key that a program on several devices has left on all of them, as one that goes where it is needed.
+
+    Else all that is drawn with it, the parameters of a new model say, would be bound to those devices for good.
+    """
+    if isinstance(key, jax.core.Tracer) or not key.committed or not key.is_fully_replicated or len(key.devices()) == 1:
+        return key
+    data = jax.device_get(jax.random.key_data(key))
+    found: jax.Array = jax.random.wrap_key_data(jax.device_put(data), impl=jax.random.key_impl(key))
+    return found
 
 
 @jax.jit

@@ -715,3 +715,16 @@ def test_threads_never_draw_with_one_key():
     for thread in threads:
         thread.join()
     assert len({each.tobytes() for each in drawn}) == 12
+
+
+def test_what_is_drawn_outside_after_a_draw_on_all_devices_is_bound_to_none():
+    rng, alone = gs.random.RandomState(3), gs.random.RandomState(3)
+    gs.pmap(lambda x: rng.normal() + x)(jnp.zeros(8))
+    gs.pmap(lambda x: alone.normal() + x, devices=jax.devices()[:1])(jnp.zeros(8))
+    layer, other = gs.nn.Linear(2, 3, rng=rng), gs.nn.Linear(2, 3, rng=alone)
+    np.testing.assert_array_equal(layer.weight.value, other.weight.value)
+    assert not layer.weight.value.committed
+    gs.pmap(layer, devices=jax.devices()[:2])(jnp.ones((4, 2)))
+    draws = gs.vmap(lambda x: rng.normal() + x)(jnp.zeros(4))
+    np.testing.assert_array_equal(draws, gs.vmap(lambda x: alone.normal() + x)(jnp.zeros(4)))
+    assert not draws.committed
