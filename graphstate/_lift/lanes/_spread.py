@@ -73,10 +73,6 @@ class SpreadCall(LaneProgramCall):
             )
         return lanes
 
-    def make_frame(self, lanes: int) -> LaneProgramFrame:
-        """The frame that the one lane is traced in."""
-        return LaneProgramFrame(self.hold, lanes, None, self.options.rng, self._in_axis)
-
     def launch(self, frame: LaneProgramFrame, inputs: list[Any], axes: list[Axis], lanes: int) -> list[Any]:
         """Traces one lane, and runs all of them."""
         with _in_lanes(True), nullcontext() if self.stays else _no_mesh():

@@ -307,12 +307,17 @@ def _call(entry: Entry, match: _Match, leaves: Sequence[Any], plans: list[Plan])
     cells = entry.captured_cells() if entry.sources else []
     values = [] if not targets else read_cells(targets) if match.joint.only_states else _read(targets)
     captured = read_cells(cells) if cells else []
-    inputs: Inputs = values, captured, match.shape.pick_rest(leaves)
+    there: Sequence[Any] = values
+    held: Sequence[Any] = captured
+    rest = match.shape.pick_rest(leaves)
+    is_moved = False
     if entry.placement is not None:
-        inputs = entry.placement.place(lambda: Arguments(leaves, match.shape, match.joint), cells, *inputs)
+        arguments = functools.partial(Arguments, leaves, match.shape, match.joint)
+        there, held, rest = entry.placement.place(arguments, cells, values, captured, rest)
+        is_moved = there is not values or held is not captured
     calling.arguments = (leaves, match.shape, match.joint)
     try:
-        returned = entry.compiled(inputs[0], inputs[1], *inputs[2])
+        returned = entry.compiled(there, held, *rest)
     except (jax.errors.JaxRuntimeError, KeyboardInterrupt):
         close_failed()
         raise
@@ -320,7 +325,6 @@ def _call(entry: Entry, match: _Match, leaves: Sequence[Any], plans: list[Plan])
         calling.arguments = None  # no call around it needs them any more: nothing is being traced
     if entry.revision != match.revision:
         _check_again(entry, match, targets)
-    is_moved = inputs[0] is not values or inputs[1] is not captured
     if entry.draws or is_moved:
         # Another thread, or a callback, may have drawn meanwhile: then nothing is written, and the program runs again.
         with exclusive():
@@ -328,7 +332,7 @@ def _call(entry: Entry, match: _Match, leaves: Sequence[Any], plans: list[Plan])
                 _check_streams(targets, values)
                 _check_streams(cells, captured)
             if is_moved:
-                keep_placed([*targets, *cells], [*values, *captured], [*inputs[0], *inputs[1]])
+                keep_placed([*targets, *cells], [*values, *captured], [*there, *held])
             return _write_back(*entry.understand(returned), entry, match, leaves, targets, cells)
     note = entry.note
     if note is None or type(returned) is Returned:
