@@ -158,6 +158,12 @@ class Point:
         case = case or self.case
         return [self.lane(index, case, eagerly=eagerly) for index in range(case.axis_size)]
 
+    def eager(self) -> Outcome:
+        """The first lane, or, batched, the batch, uncompiled."""
+        if not self.batched:
+            return self.lane(0, eagerly=True)
+        return self.run("the batch", self.function, self.case.args, self.case.kwargs, self.axes)
+
     def run(
         self,
         label: str,

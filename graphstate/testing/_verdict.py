@@ -12,7 +12,7 @@ import numpy as np
 from graphstate._trace import user_stacklevel
 from graphstate.errors import PropertyError
 
-from ._findings import Finding, plain
+from ._findings import Finding, plain, shown_error
 from ._outcome import Outcome
 from ._pasting import code_of
 from ._point import Point, Run
@@ -37,7 +37,7 @@ def judge(point: Point, compare: Comparison) -> None:
     Raises:
         PropertyError: something is.
     """
-    findings = compare(point)
+    findings = _found(point, compare)
     if not findings:
         return
     unsteady = next((run for run in point.runs if _is_unsteady(run)), None)
@@ -66,6 +66,28 @@ def judge(point: Point, compare: Comparison) -> None:
     raise _error(
         point, findings, f"in double precision the difference is {doubled[worst]:.2g} of the largest: no rounding"
     )
+
+
+def _found(point: Point, compare: Comparison) -> list[Finding]:
+    """What is found; where the comparison cannot even begin, since the function works uncompiled only, that."""
+    try:
+        return compare(point)
+    except Exception as error:
+        crash = _crash(point, error)
+        if crash is None:
+            raise
+        raise _error(point, [crash], "") from error
+
+
+def _crash(point: Point, error: Exception) -> Finding | None:
+    """An error that `vmap` or `jit` alone makes of the function, if it is one."""
+    if not point.case.axis_size or not callable(point.function):
+        return None
+    transformed = point.batch()
+    if type(transformed.error) is not type(error) or point.eager().error is not None:
+        return None
+    side = "compiled" if point.batched else "vmap"
+    return Finding("error", f"uncompiled works, but {side} raises {shown_error(error)}")
 
 
 def fail(point: Point, finding: Finding) -> None:

@@ -241,7 +241,7 @@ def check_nested_vmap(fn: Any, case: BatchCase, *, tol: Tol | None = None, batch
     """
     point = point_of("check_nested_vmap", "a map of the map differs from the map", fn, case, tol, batched)
     if case.axis_size:
-        judge(nested(point), against_loop)
+        judge(point, lambda point: against_loop(nested(point)))
 
 
 def nested(point: Point) -> Point:

@@ -7,7 +7,7 @@ import pytest
 
 import graphstate as gs
 import graphstate.testing as gst
-from graphstate.errors import BatchAxisError, PropertyError, StateTypeError
+from graphstate.errors import PropertyError, StateTypeError
 
 CHECKS = [
     gst.check_vmap,
@@ -181,7 +181,7 @@ def test_a_crash_on_one_side_only_is_said_so() -> None:
 
     with pytest.raises(PropertyError, match=r"error: the loop works, but vmap raises BatchAxisError: `total`"):
         gst.check_vmap(add, CASE)
-    with pytest.raises(BatchAxisError, match=r"`total`"):
+    with pytest.raises(PropertyError, match=r"error: uncompiled works, but vmap raises BatchAxisError: `total`"):
         gst.check_permutation(add, CASE)
     with pytest.raises(PropertyError, match=r"the loop works, but vmap raises TracerBoolConversionError"):
         gst.check_vmap(lambda x: x if x.sum() > 0 else -x, CASE)
@@ -237,6 +237,16 @@ def test_an_error_calls_objects_as_users_do() -> None:
     assert "__wrapped__" not in "".join(caught.value.differences)
     with pytest.raises(PropertyError, match=r"but the Node \(`Counter`\) was made outside of it"):
         gst.check_vmap(Counter(), CASE)
+
+
+LANES = {name for name in gst.__all__ if name.startswith("check_")} - {"check_module", "check_ensemble_step"}
+
+
+@pytest.mark.parametrize("name", sorted(LANES))
+@pytest.mark.parametrize("batched", [False, True])
+def test_each_check_says_what_works_uncompiled_only(name, batched) -> None:
+    with pytest.raises(PropertyError, match=rf"(?s){name}: .* TraceContextError: .*Pass the Node as an argument"):
+        getattr(gst, name)(Counter(), CASE, batched=batched)
 
 
 def _raise(text):
