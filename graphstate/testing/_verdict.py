@@ -11,6 +11,7 @@ import numpy as np
 
 from graphstate._trace import user_stacklevel
 from graphstate.errors import PropertyError
+from graphstate.graph._attributes import is_graph_object
 
 from ._findings import Finding, plain, shown_error
 from ._outcome import Outcome
@@ -141,7 +142,8 @@ def _error(point: Point, findings: list[Finding], remark: str) -> PropertyError:
     if remark:
         lines += _entry("note", remark)
     text = _cut(lines, _LINES - _LINES_KEPT, _CHARACTERS - _CHARACTERS_KEPT)
-    case = _entry("case", _pasted(point, len(text)), is_whole=True)
+    code = _pasted(point, len(text))
+    case = [*_entry("case", code, is_whole=True), *_stand_ins(point, code)]
     return PropertyError(
         _cut([text, *case], _LINES, _CHARACTERS),
         check=point.check,
@@ -174,11 +176,19 @@ def _clipped(line: str) -> str:
 
 def _pasted(point: Point, used: int) -> str:
     code = code_of_case(point)
-    room = _CHARACTERS - used - 100
+    room = _CHARACTERS - used - 200
     if len(code) <= room:
         return code
     shapes = jax.tree.map(lambda leaf: f"{np.shape(leaf)}", (point.case.args, point.case.kwargs))
     return f"too long to show: `error.case` has it; shapes {str(shapes)[:300]}"
+
+
+def _stand_ins(point: Point, code: str) -> list[str]:
+    """What the parts of a case stand for that no code makes."""
+    leaves = jax.tree.leaves((point.case.args, dict(point.case.kwargs)))
+    names = dict.fromkeys(type(leaf).__name__ for leaf in leaves if is_graph_object(leaf))
+    shown = ", ".join(f"`<{name}>` stands for the {name}" for name in names if f"<{name}>" in code)
+    return _entry("where", f"{shown} of your case: `error.case` has it") if shown else []
 
 
 def code_of_case(point: Point) -> str:

@@ -195,6 +195,14 @@ def test_the_error_of_one_side_is_shown_as_a_whole() -> None:
         gst.check_vmap(lambda x: x if len(x) == 1 else _raise(text), CASE, batched=True)
 
 
+def test_what_stands_for_a_node_in_a_case_is_said() -> None:
+    case = gst.BatchCase(3, (gs.nn.Linear(2, 2), X), in_axes=(None, 0))
+    with pytest.raises(PropertyError) as caught:
+        gst.check_vmap(lambda linear, x: linear(x) - x.mean(), case, batched=True)
+    where = "`<Linear>` stands for the Linear of your case: `error.case` has it"
+    assert str(caught.value).endswith(f"  case: {case!r}\n  where: {where}")
+
+
 def test_a_case_is_shown_as_a_whole() -> None:
     case = gst.BatchCase(3, (np.arange(150, dtype="float32").reshape(3, 50),))
     with pytest.raises(PropertyError) as caught:
