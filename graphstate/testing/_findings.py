@@ -13,7 +13,7 @@ from ._outcome import Leaf, Outcome
 from ._patterns import pattern_of
 from ._tolerance import Tol, unit_of
 
-__all__ = ["Finding", "Sides", "compare_arrays", "crash_of", "differences_of_structure", "shown_error"]
+__all__ = ["Finding", "Sides", "compare_arrays", "crash_of", "differences_of_structure", "largest_of", "shown_error"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Finding:
         pattern: what it looks like, as "lanes reversed".
         error: how large it is, in units of the largest element; None where it is no matter of size.
         eps: the unit of the dtype, for these.
+        largest: the largest element, for these.
     """
 
     where: str
@@ -42,6 +43,7 @@ class Finding:
     pattern: str = ""
     error: float | None = None
     eps: float = 0.0
+    largest: float = 0.0
 
 
 def crash_of(sides: Sides, actual: Outcome, expected: Outcome) -> Finding | None:
@@ -122,7 +124,7 @@ def compare_arrays(
     eps = unit_of(actual.dtype)
     if np.isfinite(relative):
         text += f"; off by {relative:.2g} of the largest element = {relative / eps:.3g} eps, allowed {tol.k:g} eps"
-    return Finding(where, text, pattern, relative, eps)
+    return Finding(where, text, pattern, relative, eps, scale)
 
 
 def plain(array: Any) -> Any:
@@ -142,8 +144,13 @@ def _errors(actual: Any, expected: Any) -> tuple[Any, float]:
         error = np.abs(one - other)
     error = np.where((one == other) | (np.isnan(one) & np.isnan(other)), 0.0, error)
     error = np.where(np.isnan(error), np.inf, error)
-    sizes = np.abs(other[np.isfinite(other)])
-    return error, float(sizes.max()) if sizes.size else 0.0
+    return error, largest_of(other)
+
+
+def largest_of(array: Any) -> float:
+    """The largest finite element; 0 where there is none."""
+    sizes = np.abs(array[np.isfinite(array)])
+    return float(sizes.max()) if sizes.size else 0.0
 
 
 def _spot(place: Sequence[Any], shape: Sequence[int], entry: str) -> str:

@@ -1,6 +1,7 @@
 """The oracle: what all lanes at once must leave behind, from what each lane leaves by itself."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -108,4 +109,4 @@ def _of_unmapped(finding: Finding, lane: int, values: list[Any]) -> Finding:
         "it is not mapped, but depends on the lane: one lane has written for all, or lanes are mixed" if differ else ""
     )
     text = f"lane {lane}: {finding.text}"
-    return Finding(finding.where, text, pattern, finding.error, finding.eps)
+    return replace(finding, text=text, pattern=pattern)

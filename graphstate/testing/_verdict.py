@@ -13,7 +13,8 @@ from graphstate._trace import user_stacklevel
 from graphstate.errors import PropertyError
 from graphstate.graph._attributes import is_graph_object
 
-from ._findings import Finding, plain, shown_error
+from ._arrays import is_inexact
+from ._findings import Finding, largest_of, plain, shown_error
 from ._outcome import Outcome
 from ._pasting import code_of
 from ._point import Point, Run
@@ -54,18 +55,30 @@ def judge(point: Point, compare: Comparison) -> None:
         raise _error(point, findings, "")
     narrow, doubled = wide
     if all(doubled[where] * _FALL <= error for where, error in narrow.items()):
-        worst = max(narrow, key=lambda where: narrow[where])
-        warnings.warn(
-            f"{point.check}: {point.name} differs by {narrow[worst]:.2g} of the largest element at {worst}, and by "
-            f"{doubled[worst]:.2g} in double precision: that is rounding in an ill-conditioned computation, and no "
-            f"mistake in batching. Compute in another order, or give a larger `tol=Tol(k=...)` than {point.tol.k:g}.",
-            RoundingWarning,
-            stacklevel=user_stacklevel(),
-        )
+        if not _is_small_beside_the_rest(point, findings):
+            _warn_of_rounding(point, narrow, doubled)
         return
     worst = max(narrow, key=lambda where: doubled[where])
     raise _error(
         point, findings, f"in double precision the difference is {doubled[worst]:.2g} of the largest: no rounding"
+    )
+
+
+def _is_small_beside_the_rest(point: Point, findings: list[Finding]) -> bool:
+    """Whether it is within the tolerance of the largest of all outputs, as in a gradient that is small in one layer."""
+    leaves = [plain(leaf.value) for run in point.runs for leaf in run.outcome.leaves if leaf.name.startswith("output")]
+    largest = max((largest_of(leaf) for leaf in leaves if is_inexact(leaf)), default=0.0)
+    return all((each.error or 0.0) * each.largest <= point.tol.k * each.eps * largest for each in findings)
+
+
+def _warn_of_rounding(point: Point, narrow: dict[str, float], doubled: dict[str, float]) -> None:
+    worst = max(narrow, key=lambda where: narrow[where])
+    warnings.warn(
+        f"{point.check}: {point.name} differs by {narrow[worst]:.2g} of the largest element at {worst}, and by "
+        f"{doubled[worst]:.2g} in double precision: that is rounding in an ill-conditioned computation, and no "
+        f"mistake in batching. Compute in another order, or give a larger `tol=Tol(k=...)` than {point.tol.k:g}.",
+        RoundingWarning,
+        stacklevel=user_stacklevel(),
     )
 
 

@@ -293,6 +293,17 @@ def test_rounding_is_a_warning_with_both_figures() -> None:
         )
 
 
+def test_rounding_that_is_small_beside_the_other_outputs_is_none_to_warn_of() -> None:
+    def cancel(x, one):
+        small = 1e-7 * x.shape[0]
+        near = one + x * small
+        return near, (near - one) / small * 1e-7
+
+    gst.check_vmap(
+        cancel, gst.BatchCase(3, (np.float32([0.1, 0.2, 0.7]), np.float32(1)), in_axes=(0, None)), batched=True
+    )
+
+
 def test_a_larger_tolerance_can_be_given() -> None:
     gst.check_vmap(lambda x: x * (1 + 1e-4 * len(x)), CASE, batched=True, tol=gst.Tol(k=1e4))
     with pytest.raises(gs.errors.AxisError, match=r"`Tol` needs a `k` of 0 or more, in units of eps, but got -1"):
