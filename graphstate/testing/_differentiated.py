@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 Roots = tuple[Any, ...]
+_GOLDEN = (5**0.5 - 1) / 2
 
 
 def axes_of_gradient(case: BatchCase, closure: Closure, states: StateAxes) -> tuple[int | None, ...]:
@@ -108,9 +109,12 @@ def _numbers(result: Any, out_axes: AxisTree, lanes: bool = False) -> list[Any]:
 
 
 def _weighted(leaf: Any) -> Any:
-    """The elements of [lanes, ...] by weights of 1 and a bit, imaginary parts with another sign."""
+    """The elements of [lanes, ...] by weights between 1 and 2, imaginary parts with another sign.
+
+    The weights do not grow evenly: by evenly growing inputs, the gradient of a normalisation would cancel to nothing.
+    """
     size = int(np.prod(leaf.shape[1:]))
-    weights = (1 + np.arange(size) / max(size, 1)).reshape(leaf.shape[1:])
+    weights = (1 + np.arange(size) * _GOLDEN % 1).reshape(leaf.shape[1:])
     numbers = leaf.real - leaf.imag if jnp.iscomplexobj(leaf) else leaf
     return numbers * jnp.broadcast_to(jnp.asarray(weights, numbers.dtype), numbers.shape)
 
