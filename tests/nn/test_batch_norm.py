@@ -18,7 +18,7 @@ def test_fitting_it_normalises_by_the_batch_and_the_running_statistics_follow() 
     norm, flat = nn.BatchNorm(3, momentum=0.9), X.reshape(-1, 3)
     y = norm(X, fit=True)
     assert_allclose(y.reshape(-1, 3), nn.standardize(flat, axis=0, epsilon=1e-5), rtol=1e-4, atol=1e-5)
-    assert_allclose(norm.running_mean.value, 0.1 * flat.mean(0), rtol=1e-5)
+    assert_allclose(norm.running_mean.value, 0.1 * flat.mean(0), rtol=1e-5, atol=1e-6)
     assert_allclose(norm.running_variance.value, 0.9 + 0.1 * flat.var(0), rtol=1e-5)
 
 
@@ -64,7 +64,7 @@ def test_in_a_map_over_examples_with_an_axis_name_it_is_the_batched_call() -> No
     for one, other in zip(jax.tree.leaves(mapped), jax.tree.leaves(batched), strict=True):
         assert_allclose(one, other, rtol=1e-4, atol=1e-6)
     for path, value in gs.state(norms[0]).items():
-        assert_allclose(value, gs.state(norms[1])[path], rtol=1e-6)
+        assert_allclose(value, gs.state(norms[1])[path], rtol=1e-5, atol=1e-6)
 
 
 def test_in_a_map_over_examples_without_one_the_running_mean_is_an_error() -> None:
@@ -109,13 +109,13 @@ def test_members_of_an_ensemble_have_statistics_of_their_own() -> None:
     for index, x in enumerate(xs):
         alone = nn.BatchNorm(3, fit=True)
         assert_allclose(y[index], alone(x), rtol=1e-5, atol=1e-6)
-        assert_allclose(members.running_mean.value[index], alone.running_mean.value, rtol=1e-6)
+        assert_allclose(members.running_mean.value[index], alone.running_mean.value, rtol=1e-5, atol=1e-6)
 
 
 def test_without_gain_and_shift_only_statistics_are_left() -> None:
     norm = nn.BatchNorm(3, use_weight=False, use_bias=False)
     assert not gs.states(norm, ParamState)
-    assert_allclose(norm(X), X / jnp.sqrt(1 + 1e-5), rtol=1e-6)
+    assert_allclose(norm(X), X / jnp.sqrt(1 + 1e-5), rtol=1e-5)
 
 
 def test_statistics_of_bfloat16_are_float32() -> None:

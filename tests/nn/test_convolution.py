@@ -43,7 +43,7 @@ def test_padding_stride_and_dilation_give_the_number_of_places(options: dict[str
 
 def test_padding_before_only_makes_a_convolution_causal() -> None:
     conv = nn.Conv1d(2, 1, 3, padding=[(2, 0)], rng=RandomState(0))
-    assert_allclose(conv(X.at[4:].set(0))[:4], conv(X)[:4], rtol=1e-6)
+    assert_allclose(conv(X.at[4:].set(0))[:4], conv(X)[:4], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("padding", "places"), [("SAME", 21), ("VALID", 21), (0, 21)])

@@ -14,7 +14,7 @@ def test_it_is_the_einsum_of_input_and_weight() -> None:
     layer = nn.Einsum("b d, d h -> b h", (3, 2), rng=RandomState(0))
     x = jnp.ones((4, 3))
     assert layer.bias is None
-    assert_allclose(layer(x), x @ layer.weight.value)
+    assert_allclose(layer(x), x @ layer.weight.value, rtol=1e-5, atol=1e-6)
 
 
 def test_the_variance_of_the_weight_is_one_over_what_is_summed() -> None:

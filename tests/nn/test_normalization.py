@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 
 from graphstate import nn
 from graphstate.graph import states
@@ -25,12 +25,13 @@ def test_gain_and_shift_can_be_left_out(make: Callable[..., nn.LayerNorm]) -> No
     bare = make(use_weight=False, **({} if make is MAKE["RMSNorm"] else {"use_bias": False}))
     assert not states(bare)
     x = jax.random.normal(jax.random.key(0), (3, 4))
-    assert_allclose(bare(x), make()(x))
+    assert_allclose(bare(x), make()(x), rtol=1e-5, atol=1e-6)
 
 
 def test_groups_of_one_channel_are_an_instance_norm_and_one_group_a_layer_norm() -> None:
     x = jax.random.normal(jax.random.key(0), (2, 3, 4))
-    assert_array_equal(nn.GroupNorm(4, 4, spatial_dims=1)(x), nn.InstanceNorm(4, spatial_dims=1)(x))
+    expected = nn.InstanceNorm(4, spatial_dims=1)(x)
+    assert_allclose(nn.GroupNorm(4, 4, spatial_dims=1)(x), expected, rtol=1e-5, atol=1e-6)
     assert_allclose(nn.GroupNorm(4, 1, spatial_dims=1)(x), nn.LayerNorm((3, 4))(x), rtol=1e-4, atol=1e-6)
 
 
