@@ -42,12 +42,12 @@ def judge(point: Point, compare: Comparison) -> None:
     findings = _found(point, compare)
     if not findings:
         return
-    unsteady = next((run for run in point.runs if _is_unsteady(run)), None)
+    unsteady = _unsteady(point)
     if unsteady is not None:
         raise _error(
             point,
             [*findings],
-            f"two identical runs of {unsteady.label} differ: an operation gives something else each time (a callback, "
+            f"two identical runs of {unsteady} differ: an operation gives something else each time (a callback, "
             "numpy's random numbers, a reduction in no fixed order), so that nothing can be said of batching",
         )
     wide = None if point.is_exact else _in_doubles(point, compare, findings)
@@ -111,6 +111,18 @@ def fail(point: Point, finding: Finding) -> None:
         PropertyError: always.
     """
     raise _error(point, [finding], "")
+
+
+def _unsteady(point: Point) -> str | None:
+    """What differs from itself: one of the runs, or the function uncompiled, for what is drawn when it is traced."""
+    for run in point.runs:
+        if _is_unsteady(run):
+            return run.label
+    if not point.case.axis_size or not callable(point.function):
+        return None
+    point.eager()
+    run = point.runs[-1]
+    return f"{run.label}, uncompiled," if _is_unsteady(run) else None
 
 
 def _is_unsteady(run: Run) -> bool:

@@ -274,6 +274,13 @@ def test_an_operation_that_differs_from_itself_is_said_so() -> None:
         gst.check_vmap(noise, CASE)
 
 
+@pytest.mark.parametrize(("batched", "of"), [(False, "lane 0"), (True, "the batch")])
+def test_a_draw_of_numpy_that_a_trace_keeps_is_said_so(batched, of) -> None:
+    generator = np.random.default_rng(0)
+    with pytest.raises(PropertyError, match=rf"note: two identical runs of {of}, uncompiled, differ"):
+        gst.check_vmap(lambda x: x + np.float32(generator.normal()), CASE, batched=batched)
+
+
 def test_a_batched_function_that_draws_cannot_be_compared() -> None:
     rng = gs.random.RandomState(0)
     with pytest.raises(StateTypeError, match=r"draws random numbers for a batch as a whole"):
