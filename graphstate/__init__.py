@@ -7,12 +7,13 @@ random      streams of random keys, and the samplers
 environ     settings that a traced program depends on
 nn, optim   layers and optimizers
 parallel    meshes of devices
+checkpoint  values on disk; called, it is the transform of that name
 errors      everything that is raised
 """
 
 import sys
 
-from . import environ, errors, filters, graph, nn, optim, parallel, random, transform
+from . import checkpoint, environ, errors, filters, graph, nn, optim, parallel, random, transform
 from .graph import (
     BatchState,
     GraphDef,
@@ -46,7 +47,6 @@ from .transform import (
     assert_max_traces,
     associative_scan,
     checkify,
-    checkpoint,
     cond,
     custom_jvp,
     custom_vjp,

@@ -11,6 +11,7 @@ Tested with jax 0.10.1 and 0.10.2. What is taken from the inside of JAX, and why
 - the names that the collectives of a program take, which are effects of a type that is not public;
 - the type of an array without its mesh: there is no public way to change a type;
 - the jaxprs in the parameters of equations: `jax.extend.core` does not find them;
+- giving an array a weak type: there is no public way to make one that is no scalar;
 - replacing the inputs of a jaxpr: `Jaxpr.replace` is public, the debug info that must agree with it is not;
 - what `jax.extend.core` makes public: importing it imports all of Pallas, 15 ms.
 """
@@ -27,6 +28,7 @@ from jax._src.array import (
     ArrayImpl as ArrayImpl,
 )  # the exact type of a concrete array: `type(x) is ArrayImpl` costs 30 ns
 from jax._src.interpreters.partial_eval import DynamicJaxprTrace as _DynamicJaxprTrace
+from jax._src.lax.lax import _convert_element_type  # see above
 from jax.interpreters.partial_eval import dce_jaxpr as _dce_jaxpr
 
 Tracer = jax.core.Tracer
@@ -106,6 +108,11 @@ trace_token: Callable[[int | None], AbstractContextManager[None]] = jax.make_use
 input_p = _core.Primitive("state_input")
 """Stands for an input that was discovered while its program was being traced."""
 input_p.def_abstract_eval(lambda *, aval: aval)
+
+
+def weakly_typed(array: Any) -> Any:
+    """`array` as JAX has what comes of Python numbers: with a dtype that gives way to those of others."""
+    return _convert_element_type(array, array.dtype, weak_type=True)
 
 
 def bind_input(aval: Any, trace: Trace) -> Any:

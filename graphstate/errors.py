@@ -14,12 +14,14 @@
     ├── TangentError (TypeError)            a tangent or cotangent is not like the value that it belongs to
     ├── MissingPackageError (ImportError)   a package of an extra is needed, and not installed
     ├── ShardingError (ValueError)          a sharding does not fit what it is meant for
+    ├── CheckpointError (OSError)           a checkpoint cannot be written, is not there, or is damaged
     ├── DonatedError (RuntimeError)         a State has no value: a call that failed had been given its buffer
     ├── TraceCountError (RuntimeError)      a function was traced more often than it may be
     ├── StrategyError (ValueError)          a strategy of `graphstate.testing` cannot draw what is asked for
     ├── PropertyError (AssertionError)      a check of `graphstate.testing` has found a counter-example
     └── TraceContextError (RuntimeError)    a State or Node is used where its trace does not reach
 
+    PartialRestoreWarning (UserWarning)     of a checkpoint only what fits was restored
     StaleReadWarning (UserWarning)          a program that plain JAX caches has read the value of a State
 
 Each message says what was needed, what came, and the way out, in ten lines at most; that of a `PropertyError` has up
@@ -35,10 +37,12 @@ __all__ = [
     "BatchAxisError",
     "BranchError",
     "CarryError",
+    "CheckpointError",
     "DonatedError",
     "FilterError",
     "GraphStateError",
     "MissingPackageError",
+    "PartialRestoreWarning",
     "PropertyError",
     "RuleError",
     "ShardingError",
@@ -136,6 +140,10 @@ class ShardingError(GraphStateError, ValueError):
     """A sharding does not fit the argument, State or result that it is meant for."""
 
 
+class CheckpointError(GraphStateError, OSError):
+    """A checkpoint cannot be written, is not there, or is damaged."""
+
+
 class DonatedError(GraphStateError, RuntimeError):
     """A State has no value until it is written: its buffer was donated to a call that failed."""
 
@@ -174,6 +182,18 @@ class PropertyError(GraphStateError, AssertionError):
 
 class TraceContextError(GraphStateError, RuntimeError):
     """A State or Node is read, written or changed where its trace does not reach."""
+
+
+class PartialRestoreWarning(UserWarning):
+    """Of a checkpoint only what fits was restored, as `strict=False` asks for.
+
+    Attributes:
+        differences: what does not fit, one line each.
+    """
+
+    def __init__(self, message: str, differences: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.differences = tuple(differences)
 
 
 class StaleReadWarning(UserWarning):

@@ -314,7 +314,7 @@ def test_it_is_a_decorator_with_the_name_of_its_function():
         return x
 
     assert (apply.__name__, apply.__doc__, apply(1.0)) == ("apply", "Applies.", 1.0)
-    assert gs.remat is gs.checkpoint
+    assert gs.remat is gs.transform.checkpoint
 
 
 def test_static_arguments_by_name_are_handed_on():

@@ -1,0 +1,81 @@
+"""What the processes of one program tell each other about a checkpoint; with one process, nothing."""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from graphstate.errors import CheckpointError
+
+from ._sums import partial_sums
+
+__all__ = ["agree", "all_sums", "check_same", "is_first", "raise_together"]
+
+
+def is_first() -> bool:
+    """Whether this process is the one that does what is done once."""
+    return jax.process_index() == 0
+
+
+def _gathered(vector: Any) -> Any:
+    """The vectors of all processes, one a row."""
+    if jax.process_count() == 1:
+        return np.asarray(vector)[None]
+    from jax.experimental import multihost_utils  # which a program of one process can do without
+
+    return np.asarray(multihost_utils.process_allgather(np.asarray(vector)))
+
+
+def agree(number: int) -> int:
+    """The number of the first process."""
+    return int(_gathered(np.array([number], np.int32))[0, 0])
+
+
+def check_same(text: str) -> None:
+    """Refuses to go on where the processes are about to save different graphs."""
+    digests = _gathered(np.array([zlib.crc32(text.encode())], np.uint32))[:, 0]
+    if len(set(digests.tolist())) > 1:
+        different = np.flatnonzero(digests != digests[0]).tolist()
+        raise CheckpointError(
+            f"All processes must save the same graph, but what processes {different} save has other paths, shapes, "
+            "dtypes or numbers than what process 0 saves. Build the same model in every process."
+        )
+
+
+def raise_together(error: Exception | None) -> None:
+    """Raises where any process has an error: that of this process, or one that names the others."""
+    if error is not None and jax.process_count() == 1:
+        raise error
+    failed = np.flatnonzero(_gathered(np.array([error is not None], np.uint8))[:, 0]).tolist()
+    if error is not None:
+        raise error
+    if failed:
+        raise CheckpointError(f"Processes {failed} could not go on; their errors say why. Nothing was changed here.")
+
+
+def all_sums(arrays: Mapping[str, Any]) -> dict[str, int]:
+    """The checksum of each array.
+
+    Raises:
+        CheckpointError: an array that is not spread over the processes has different values in them.
+    """
+    if not arrays:
+        return {}
+    rows = _gathered(partial_sums(arrays.values()))
+    found: dict[str, int] = {}
+    different = []
+    for (name, array), column in zip(arrays.items(), rows.T.tolist(), strict=True):
+        if isinstance(array, jax.Array) and not array.is_fully_addressable:
+            found[name] = sum(column) % 2**32
+        elif len(set(column)) > 1:
+            different.append(name)
+        else:
+            found[name] = column[0]
+    if different:
+        raise CheckpointError(
+            f"Each process has another value of {different[0]!r} (and {len(different) - 1} more), an array that is not "
+            "spread over the processes. Write the same value in every process, or spread it with `parallel.shard`."
+        )
+    return found
