@@ -1,10 +1,12 @@
 """Sixty-four networks that learn to read digits, spread over eight devices, each of which trains its own eight.
 
     python examples/ensemble_pmap.py --members 64 --devices 8 --epochs 3 --seed 0
+    python -m graphstate.launch --processes 2 --devices 4 examples/ensemble_pmap.py --devices 4
 
 The network, its optimizer and the step are those of ensemble_digits.py, written for one member: `pmap` stands where
 `vmap` stood there. No device hears of another, and whatever their number, the members come out as they do on one
-device. On a CPU the devices are virtual ones: they show what would run where, and make nothing faster.
+device; so they do in two processes with four devices each, where each process has its own members and prints what they
+have come to. On a CPU the devices are virtual ones: they show what would run where, and make nothing faster.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import argparse
 import jax
 import numpy as np
 from ensemble_digits import BATCH, accuracy_of, make, step, whole_number
+from jax.experimental.multihost_utils import process_allgather
 from numpy import ndarray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -31,7 +34,7 @@ def train(members: int, epochs: int, x: ndarray, x_test: ndarray, y: ndarray, y_
         with gs.environ.context(fit=True):
             for batch in gs.random.permutation(len(x))[: len(x) // BATCH * BATCH].reshape(-1, BATCH):
                 train_members(models, optimizers, x[batch], y[batch])
-    predicted = np.asarray(predict_members(models, x_test))
+    predicted = process_allgather(predict_members(models, x_test), tiled=True)
     shards = models.layers[0].weight.value.addressable_shards
     held = {shard.device: range(members)[shard.index[0]] for shard in shards}
     return np.append(accuracy_of(predicted, y_test), accuracy_of(predicted.mean(0), y_test)), held

@@ -13,6 +13,8 @@ Tested with jax 0.10.1 and 0.10.2. What is taken from the inside of JAX, and why
 - the jaxprs in the parameters of equations: `jax.extend.core` does not find them;
 - giving an array a weak type: there is no public way to make one that is no scalar;
 - replacing the inputs of a jaxpr: `Jaxpr.replace` is public, the debug info that must agree with it is not;
+- the store of words that the processes of one program share: `jax.distributed` starts it, and keeps it to itself;
+- whether JAX knows the cluster that it runs on, and so would find the other processes by itself;
 - what `jax.extend.core` makes public: importing it imports all of Pallas, 15 ms.
 """
 
@@ -24,9 +26,11 @@ import jax
 import jax.numpy as jnp
 from jax._src import config as _config  # see above
 from jax._src import core as _core  # see above
+from jax._src import distributed as _distributed  # see above
 from jax._src.array import (
     ArrayImpl as ArrayImpl,
 )  # the exact type of a concrete array: `type(x) is ArrayImpl` costs 30 ns
+from jax._src.clusters import ClusterEnv as _ClusterEnv
 from jax._src.interpreters.partial_eval import DynamicJaxprTrace as _DynamicJaxprTrace
 from jax._src.lax.lax import _convert_element_type  # see above
 from jax.interpreters.partial_eval import dce_jaxpr as _dce_jaxpr
@@ -186,3 +190,16 @@ def differentiable_outputs(closed: Any, inputs: Sequence[bool]) -> list[bool]:
         if eqn.primitive.name != "stop_gradient" and any(id(var) in found for var in eqn.invars):
             found.update(id(var) for var in eqn.outvars if jnp.issubdtype(var.aval.dtype, jnp.inexact))
     return [id(var) in found for var in jaxpr.outvars]
+
+
+def shared_words() -> Any:
+    """The words that the processes of one program share: each may set a key once, and wait for that of another.
+
+    None where `jax.distributed` was not initialized.
+    """
+    return _distributed.global_state.client
+
+
+def is_in_cluster() -> bool:
+    """Whether JAX knows the cluster that this process is part of, as it does for Slurm or the hosts of a TPU."""
+    return any(each.is_env_present() for each in _ClusterEnv._cluster_types if not each.opt_in_only_method)

@@ -15,6 +15,7 @@
     ├── MissingPackageError (ImportError)   a package of an extra is needed, and not installed
     ├── ShardingError (ValueError)          a sharding does not fit what it is meant for
     ├── CheckpointError (OSError)           a checkpoint cannot be written, is not there, or is damaged
+    ├── ProcessError (RuntimeError)         the processes of one program do not do the same, or one does not come
     ├── DonatedError (RuntimeError)         a State has no value: a call that failed had been given its buffer
     ├── TraceCountError (RuntimeError)      a function was traced more often than it may be
     ├── StrategyError (ValueError)          a strategy of `graphstate.testing` cannot draw what is asked for
@@ -43,6 +44,7 @@ __all__ = [
     "GraphStateError",
     "MissingPackageError",
     "PartialRestoreWarning",
+    "ProcessError",
     "PropertyError",
     "RuleError",
     "ShardingError",
@@ -142,6 +144,18 @@ class ShardingError(GraphStateError, ValueError):
 
 class CheckpointError(GraphStateError, OSError):
     """A checkpoint cannot be written, is not there, or is damaged."""
+
+
+class ProcessError(GraphStateError, RuntimeError):
+    """The processes of one program do not do the same, cannot find each other, or one of them does not come.
+
+    Attributes:
+        differences: what differs, one line each, where two processes have built different things.
+    """
+
+    def __init__(self, message: str, differences: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.differences = tuple(differences)
 
 
 class DonatedError(GraphStateError, RuntimeError):

@@ -10,10 +10,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from graphstate._lift.lanes._account import Account
+from graphstate._lift.lanes._agreement import agreement
+from graphstate._lift.lanes._moving import put
 from graphstate.errors import ShardingError
-from graphstate.graph import states
+from graphstate.graph import State, states
 from graphstate.graph._attributes import is_graph_object
 from graphstate.graph._path import show_path
+from graphstate.graph._walked import walk
 
 __all__ = ["Rules", "place", "replicate", "shard", "spec_by_rules"]
 
@@ -56,7 +60,7 @@ def shard(target: Any, mesh: Mesh, axes: Any = None, *, axis: int = 0) -> Any:
         entries[axis] = names if len(names) > 1 else names[0]
         return PartitionSpec(*entries)
 
-    return _put(target, mesh, spec)
+    return _put("shard", target, mesh, spec)
 
 
 def replicate(target: Any, mesh: Mesh) -> Any:
@@ -75,7 +79,7 @@ def replicate(target: Any, mesh: Mesh) -> Any:
         >>> model.weight.value.sharding.is_fully_replicated
         True
     """
-    return _put(target, mesh, lambda name, metadata, shape: PartitionSpec())
+    return _put("replicate", target, mesh, lambda name, metadata, shape: PartitionSpec())
 
 
 def place(node: Any, mesh: Mesh, rules: Rules) -> Any:
@@ -103,7 +107,7 @@ def place(node: Any, mesh: Mesh, rules: Rules) -> Any:
         >>> gs.parallel.place(weight, mesh, {"mlp": "model"}).value.addressable_shards[0].data.shape
         (3, 8)
     """
-    return _put(node, mesh, lambda name, metadata, shape: spec_by_rules(name, metadata, shape, rules, mesh))
+    return _put("place", node, mesh, lambda name, metadata, shape: spec_by_rules(name, metadata, shape, rules, mesh))
 
 
 def spec_by_rules(name: str, metadata: Any, shape: tuple[int, ...], rules: Rules, mesh: Mesh) -> PartitionSpec:
@@ -125,7 +129,7 @@ def spec_by_rules(name: str, metadata: Any, shape: tuple[int, ...], rules: Rules
     return spec
 
 
-def _put(target: Any, mesh: Mesh, specs: Specs) -> Any:
+def _put(doing: str, target: Any, mesh: Mesh, specs: Specs) -> Any:
     """Puts what is in a pytree on a mesh, once all of it is known to fit."""
     leaves, treedef = jax.tree.flatten(target)
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(target)]
@@ -140,15 +144,28 @@ def _put(target: Any, mesh: Mesh, specs: Specs) -> Any:
         else _shardings(f"array {jax.tree_util.keystr(path) or 'given'}", leaf, mesh, specs, {})
         for path, leaf in zip(paths, leaves, strict=True)
     ]
+    if mesh.is_multi_process:
+        _agree(doing, mesh, target, bool(cells))
     for state, shardings in moves:
-        state.value = jax.device_put(state.value, shardings)
+        state.value = _moved(state.value, shardings)
     return jax.tree.unflatten(
         treedef,
-        [
-            leaf if sharding is None else jax.device_put(leaf, sharding)
-            for leaf, sharding in zip(leaves, wanted, strict=True)
-        ],
+        [leaf if sharding is None else _moved(leaf, sharding) for leaf, sharding in zip(leaves, wanted, strict=True)],
     )
+
+
+def _agree(doing: str, mesh: Mesh, target: Any, has_states: bool) -> None:
+    """Makes sure that all processes put the same."""
+    graph = walk(target)
+    names = [show_path(graph.graphdef.path(place)) for place in graph.graphdef.leaves]
+    values = [leaf.value if isinstance(leaf, State) else leaf for leaf in graph.leaves]
+    account = Account([([""], graph.graphdef)], list(zip(names, values, strict=True)))
+    agreement.ask(mesh, f"`{doing}`", account, each_time=has_states)
+
+
+def _moved(value: Any, shardings: Any) -> Any:
+    leaves, treedef = jax.tree.flatten(value)
+    return jax.tree.unflatten(treedef, put(leaves, jax.tree.leaves(shardings)))
 
 
 def _shardings(name: str, value: Any, mesh: Mesh, specs: Specs, metadata: Any) -> Any:

@@ -11,4 +11,7 @@ _shards        lanes that are shards, one a device
 _devices       the devices that lanes are spread over
 _spread        lanes spread over devices
 _placement     where the inputs of spread lanes lie
+_moving        putting arrays where they are wanted
+_account       what a call is about to be made with, in words
+_agreement     several processes, before they do something together
 """

@@ -4,7 +4,7 @@ What a call takes is put there before JAX sees it, so that a program is compiled
 from. What was put elsewhere by the user stays there, and is an error.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,11 +17,16 @@ from graphstate._lift.watch._watch import Watch
 from graphstate._trace import Cell, describe, outer_value
 from graphstate.errors import ShardingError
 from graphstate.graph._axes import StateAxes
+from graphstate.graph._plan import plan_of
 from graphstate.graph._state import State
+from graphstate.random import RandomState
 
+from ._account import Account, types_of
+from ._agreement import agreement
 from ._axes import LANES, Axis, argument_axes, target_axes
 from ._devices import LaneMesh
 from ._mapping import MapOptions, describe_closed, record_of_state
+from ._moving import put
 
 __all__ = ["Placement"]
 
@@ -43,6 +48,7 @@ class Placement:
         self._watch = watch
         self._axes: tuple[list[Axis], list[Axis]] | None = None
         self._seen: list[Any] = []
+        self._agreed: set[Any] = set()
 
     def place(
         self,
@@ -93,6 +99,9 @@ class Placement:
         ]
         if moving:
             self._check_movable([leaves[number] for number in moving], arguments, cells, inputs)
+        if self._mesh.mesh.is_multi_process:
+            self._agree(arguments, cells, inputs, {id(leaves[number]) for number in moving})
+        if moving:
             moved = _put([leaves[number] for number in moving], [wanted[number] for number in moving])
             for number, leaf in zip(moving, moved, strict=True):
                 leaves[number] = leaf
@@ -127,6 +136,30 @@ class Placement:
             return None
         return self._options.state_in_axes.find(known[1], record_of_state(cell, None), None)
 
+    # Several processes
+
+    def _agree(
+        self, arguments: Arguments, cells: Sequence[Cell], inputs: Sequence[Any], moving: Collection[int]
+    ) -> None:
+        """Makes sure that all processes call the function with the same.
+
+        Asked is once for inputs of the same types, and again for States of which none lies on the mesh yet: they are
+        those of a model that is new here. Numbers that are written between calls, and random keys, are few of many.
+        """
+        states = [*arguments.targets, *cells]
+        held = [value for state, value in zip(states, inputs, strict=False) if not isinstance(state, RandomState)]
+        is_new = bool(held) and all(id(leaf) in moving for leaf in jax.tree.leaves(held))
+        types = tuple(types_of(inputs))
+        if types in self._agreed and not is_new:
+            return
+        labels = argument_names(arguments.shape.treedef, self._function)
+        graphs = [([labels[spot] for spot in arguments.shape.spots], arguments.graphdef)] if arguments.roots else []
+        graphs += [([name], plan_of(root).graphdef) for name, root in self._watch.roots()]
+        account = Account(graphs, list(zip(self._names(arguments, cells), inputs, strict=True)))
+        doing = f"`{self._options.transform}` of `{function_name(self._function)}`"
+        agreement.ask(self._mesh.mesh, doing, account, each_time=is_new)
+        self._agreed.add(types)
+
     # Errors
 
     def _check_movable(
@@ -145,17 +178,20 @@ class Placement:
 
     def _name(self, leaf: Any, arguments: Arguments, cells: Sequence[Cell], inputs: Sequence[Any]) -> str:
         """How messages call the input that an array belongs to."""
+        return next(
+            name
+            for name, value in zip(self._names(arguments, cells), inputs, strict=True)
+            if any(each is leaf for each in jax.tree.leaves(value))
+        )
+
+    def _names(self, arguments: Arguments, cells: Sequence[Cell]) -> list[str]:
+        """How messages call each input."""
         labels = argument_names(arguments.shape.treedef, self._function)
-        names = [
+        return [
             *(f"`{name}`" for name in target_names(arguments, self._function)),
             *(self._closed_name(cell) for cell in cells),
             *(f"`{labels[spot]}`" for spot in arguments.shape.rest),
         ]
-        return next(
-            name
-            for name, value in zip(names, inputs, strict=True)
-            if any(each is leaf for each in jax.tree.leaves(value))
-        )
 
     def _closed_name(self, cell: Cell) -> str:
         return f"`{describe_closed(self._watch, cell)}`" if isinstance(cell, State) else describe(cell)
@@ -173,11 +209,10 @@ def _put(leaves: list[Any], shardings: list[NamedSharding]) -> list[Any]:
     """Arrays, put where they are wanted; types of arrays with their shardings."""
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
         return [
-            leaf.update(sharding=sharding) if isinstance(leaf, jax.ShapeDtypeStruct) else jax.device_put(leaf, sharding)
+            leaf.update(sharding=sharding) if isinstance(leaf, jax.ShapeDtypeStruct) else put([leaf], [sharding])[0]
             for leaf, sharding in zip(leaves, shardings, strict=True)
         ]
-    placed: list[Any] = jax.device_put(leaves, shardings)
-    return placed
+    return put(leaves, shardings)
 
 
 def _refilled(values: Sequence[Any], leaves: Iterator[Any]) -> Sequence[Any]:
