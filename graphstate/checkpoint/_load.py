@@ -10,7 +10,7 @@ import numpy as np
 from graphstate._compat import weakly_typed
 from graphstate.errors import CheckpointError
 
-from ._processes import all_sums, raise_together
+from ._processes import all_sums, is_local, raise_together
 from ._records import ArrayRecord, is_key
 
 __all__ = ["Wanted", "load", "wanted_for"]
@@ -50,7 +50,11 @@ def load(store: Any, version: Any, wanted: Iterable[Wanted], sums: Mapping[str, 
         CheckpointError: an array cannot be read, or is not what was written.
     """
     wanted = list(wanted)
-    stored = {each.record.name: each.sharding for each in wanted if not each.record.is_empty}
+    stored = {
+        each.record.name: None if each.sharding is None or is_local(each.sharding) else each.sharding
+        for each in wanted
+        if not each.record.is_empty
+    }
     problem: Exception | None = None
     try:
         found = store.read_arrays(version, stored)
@@ -73,11 +77,11 @@ def _check(version: Any, found: Mapping[str, Any], sums: Mapping[str, int]) -> N
 def _finished(wanted: Wanted, data: Any) -> Any:
     record = wanted.record
     if record.is_empty:
-        data = _empty(wanted)
+        data = _empty(record)
+    if not (wanted.host and record.implementation is None) and isinstance(data, np.ndarray):
+        data = jnp.asarray(data) if wanted.sharding is None else jax.device_put(data, wanted.sharding)
     if record.implementation is not None:
-        return jax.random.wrap_key_data(jnp.asarray(data), impl=record.implementation)
-    if not wanted.host and isinstance(data, np.ndarray):
-        data = jnp.asarray(data)
+        return jax.random.wrap_key_data(data, impl=record.implementation)
     if tuple(data.shape) != record.shape or str(data.dtype) != record.dtype:
         raise CheckpointError(
             f"{record.name!r} was saved as {record.dtype}{list(record.shape)}, but JAX makes {data.dtype}"
@@ -86,10 +90,8 @@ def _finished(wanted: Wanted, data: Any) -> Any:
     return weakly_typed(data) if record.weak and isinstance(data, jax.Array) else data
 
 
-def _empty(wanted: Wanted) -> Any:
-    record = wanted.record
+def _empty(record: ArrayRecord) -> Any:
     if record.implementation is not None:
         data = jax.random.key_data(jax.random.key(0, impl=record.implementation))
         return np.zeros((*record.shape, *data.shape), data.dtype)
-    array = np.zeros(record.shape, jnp.dtype(record.dtype))
-    return array if wanted.host or wanted.sharding is None else jax.device_put(array, wanted.sharding)
+    return np.zeros(record.shape, jnp.dtype(record.dtype))

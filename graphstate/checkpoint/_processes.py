@@ -11,7 +11,7 @@ from graphstate.errors import CheckpointError
 
 from ._sums import partial_sums
 
-__all__ = ["agree", "all_sums", "check_same", "is_first", "raise_together"]
+__all__ = ["agree", "all_sums", "check_same", "is_first", "is_local", "raise_together", "shared_array"]
 
 
 def is_first() -> bool:
@@ -31,6 +31,16 @@ def _gathered(vector: Any) -> Any:
 def agree(number: int) -> int:
     """The number of the first process."""
     return int(_gathered(np.array([number], np.int32))[0, 0])
+
+
+def is_local(placed: Any) -> bool:
+    """Whether an array, or a sharding, is one of this process alone, among others."""
+    return jax.process_count() > 1 and bool(placed.is_fully_addressable)
+
+
+def shared_array(array: Any) -> Any:
+    """`array` as all processes write it together: one that each has for itself is written once, from the host."""
+    return np.array(array) if isinstance(array, jax.Array) and is_local(array) else array
 
 
 def check_same(text: str) -> None:

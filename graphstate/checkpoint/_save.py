@@ -10,7 +10,7 @@ from graphstate.errors import TraceContextError
 
 from ._extra import open_store
 from ._manifest import manifest_of
-from ._processes import all_sums, check_same, raise_together
+from ._processes import all_sums, check_same, raise_together, shared_array
 from ._records import leaves_of
 
 __all__ = ["begin", "save"]
@@ -62,5 +62,5 @@ def begin(path: str | os.PathLike[str], target: Any, call: str) -> Any:
         leaf.name for entry in manifest.entries for leaf in leaves_of(entry.value) if getattr(leaf, "is_empty", False)
     }
     manifest = dataclasses.replace(manifest, sums=sums)
-    stored = {name: array for name, array in arrays.items() if name not in empty}
+    stored = {name: shared_array(array) for name, array in arrays.items() if name not in empty}
     return store.start(store.as_path(path), stored, manifest.to_json())
