@@ -311,6 +311,18 @@ def test_rounding_that_is_small_beside_the_other_outputs_is_none_to_warn_of() ->
     )
 
 
+def test_in_doubles_what_is_small_beside_the_other_outputs_is_taken_for_rounding_with_a_warning() -> None:
+    def leak(x):
+        return x, (1e-15 * len(x)) * x
+
+    case = gst.BatchCase(2, (np.float64([1, 2]),))
+    with jax.enable_x64(True):
+        with pytest.warns(gst.RoundingWarning, match=r"at output \[1\] by less than 64 units .* nothing is wider"):
+            gst.check_vmap(leak, case, batched=True)
+        with pytest.raises(PropertyError, match=r"output \[1\]: lane 1"):
+            gst.check_vmap(lambda x: (x, (1e-12 * len(x)) * x), case, batched=True)
+
+
 def test_a_larger_tolerance_can_be_given() -> None:
     gst.check_vmap(lambda x: x * (1 + 1e-4 * len(x)), CASE, batched=True, tol=gst.Tol(k=1e4))
     with pytest.raises(gs.errors.AxisError, match=r"`Tol` needs a `k` of 0 or more, in units of eps, but got -1"):
