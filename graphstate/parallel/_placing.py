@@ -4,7 +4,7 @@ States are moved in place, and arrays come back as new ones: both have the value
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ from graphstate.graph._attributes import is_graph_object
 from graphstate.graph._path import show_path
 from graphstate.graph._walked import walk
 
-__all__ = ["Rules", "place", "replicate", "shard", "spec_by_rules"]
+__all__ = ["Plan", "Rules", "move", "place", "plan_by_rules", "replicate", "shard", "spec_by_rules"]
 
 Rules = Mapping[str, Any]
 Specs = Callable[[str, Any, tuple[int, ...]], PartitionSpec]
@@ -129,29 +129,65 @@ def spec_by_rules(name: str, metadata: Any, shape: tuple[int, ...], rules: Rules
     return spec
 
 
+class Plan(NamedTuple):
+    """Where what is in a pytree is to lie.
+
+    Attributes:
+        cells: its States, each with the sharding of each array that it holds.
+        leaves: its leaves, each with its sharding; None for graph objects.
+        treedef: its structure.
+    """
+
+    cells: list[tuple[Any, Any]]
+    leaves: list[tuple[Any, NamedSharding | None]]
+    treedef: Any
+
+
+def plan_by_rules(target: Any, mesh: Mesh, rules: Rules) -> Plan:
+    """Where rules say that what is in a pytree is to lie.
+
+    Raises:
+        ShardingError: as in `place`.
+    """
+    return _plan(target, mesh, lambda name, metadata, shape: spec_by_rules(name, metadata, shape, rules, mesh))
+
+
+def _plan(target: Any, mesh: Mesh, specs: Specs) -> Plan:
+    """Where what is in a pytree is to lie, once all of it is known to fit."""
+    found, treedef = jax.tree_util.tree_flatten_with_path(target)
+    cells = states(target) if any(is_graph_object(leaf) for _, leaf in found) else {}
+    return Plan(
+        [
+            (state, _shardings(f"State {show_path(path)}", state.value, mesh, specs, state.metadata))
+            for path, state in cells.items()
+        ],
+        [
+            (
+                leaf,
+                None
+                if is_graph_object(leaf)
+                else _shardings(f"array {jax.tree_util.keystr(path) or 'given'}", leaf, mesh, specs, {}),
+            )
+            for path, leaf in found
+        ],
+        treedef,
+    )
+
+
 def _put(doing: str, target: Any, mesh: Mesh, specs: Specs) -> Any:
     """Puts what is in a pytree on a mesh, once all of it is known to fit."""
-    leaves, treedef = jax.tree.flatten(target)
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(target)]
-    cells = states(target) if any(is_graph_object(leaf) for leaf in leaves) else {}
-    moves = [
-        (state, _shardings(f"State {show_path(path)}", state.value, mesh, specs, state.metadata))
-        for path, state in cells.items()
-    ]
-    wanted = [
-        None
-        if is_graph_object(leaf)
-        else _shardings(f"array {jax.tree_util.keystr(path) or 'given'}", leaf, mesh, specs, {})
-        for path, leaf in zip(paths, leaves, strict=True)
-    ]
+    plan = _plan(target, mesh, specs)
     if mesh.is_multi_process:
-        _agree(doing, mesh, target, bool(cells))
-    for state, shardings in moves:
+        _agree(doing, mesh, target, bool(plan.cells))
+    return move(plan)
+
+
+def move(plan: Plan) -> Any:
+    """Puts what is in a pytree where it is to lie."""
+    for state, shardings in plan.cells:
         state.value = _moved(state.value, shardings)
-    return jax.tree.unflatten(
-        treedef,
-        [leaf if sharding is None else _moved(leaf, sharding) for leaf, sharding in zip(leaves, wanted, strict=True)],
-    )
+    moved = [leaf if sharding is None else _moved(leaf, sharding) for leaf, sharding in plan.leaves]
+    return jax.tree.unflatten(plan.treedef, moved)
 
 
 def _agree(doing: str, mesh: Mesh, target: Any, has_states: bool) -> None:

@@ -52,9 +52,10 @@ def test_an_ensemble_is_equal_to_the_last_bit(many: list[dict[str, Any]], one: d
 def test_data_parallel_is_equal_to_rounding(many: list[dict[str, Any]], one: dict[str, Any]) -> None:
     (alone,) = found(1, 1)
     for each in (many[0], one):
-        for name in ("losses", "data False", "data True", "parts", "drawn"):
+        for name in ("losses", "data False", "data True", "parts", "drawn", "built"):
             np.testing.assert_allclose(each[name], alone[name], rtol=1e-5, err_msg=name)
-        assert (each["shard False"], each["shard True"]) == ([3, 8], [3, 1])
+        assert (each["shard False"], each["shard True"], each["shard built"]) == ([3, 8], [3, 1], [3, 1])
+        assert each["like"]
 
 
 def test_arrays_of_every_kind_get_there(many: list[dict[str, Any]], one: dict[str, Any]) -> None:

@@ -75,6 +75,15 @@ for rules in ({}, {"wide": "batch"}):
     found[f"data {bool(rules)}"] = [float(fit(model, optimizer, x, y, 0.5)) for x, y in batches()]
     found[f"shard {bool(rules)}"] = model.layers[0].weight.value.addressable_shards[0].data.shape
 
+# One model, built in its parts; its parameters are drawn from the default stream.
+model, optimizer = gs.parallel.init_sharded(make, mesh, {"wide": "batch"})(gs.random.split_key())
+found["shard built"] = model.layers[0].weight.value.addressable_shards[0].data.shape
+found["built"] = [float(jnp.sum(jnp.sin(state.value))) for state in model.states(gs.ParamState).values()]
+like = gs.parallel.abstract(make, mesh, {"wide": "batch"})(jax.random.key(0))[0].layers[0].weight.value
+found["like"] = like.sharding.is_equivalent_to(model.layers[0].weight.value.sharding, 2)
+gs.parallel.init_sharded(lambda: gs.nn.Linear(3, 8), mesh, {})()
+found["built"].append(float(gs.random.normal()))
+
 # A part of the batch in each process.
 x, y = batches()[0]
 part = slice(16 * jax.process_index() // jax.process_count(), 16 * (jax.process_index() + 1) // jax.process_count())
