@@ -143,6 +143,8 @@ class _Group:
         cause = min(failed, key=_when)
         assert cause.code is not None
         ended = "" if len(self._members) == 1 else "; the others were ended"
+        done = ", ".join(str(member.number) for member in self._members if member.stage == "done")
+        ended += f" (process {done} had come to the end of the script)" if done else ""
         told = cause.error or "\n".join(["The last that it wrote:", *cause.tail] if cause.tail else [])
         _tell(self._errors, f"process {cause.number} of {len(self._members)} {cause.end()}{ended}.\n{told}".rstrip())
         return cause.code if cause.code > 0 else 128 - cause.code if cause.code else 1

@@ -122,6 +122,11 @@ DIFFERENCES = {
     "later batch": r"^no error$",
     "later model": r"changes: \|   the value of `model\.layers/0/weight`: .* \|   the value of `model\.l",
     "captured": r"^`pmap` of `closed` needs .* \|   `ours\.layers/0/out_features`: 4 -> 5 \|",
+    "program": r"^The program of `pmap` of `scaled` needs the same in all processes, but from process 0 to 1 it "
+    r"changes: \|   operation \d+: mul float32\S+ \d\] float32\[\]=1\.0 -> mul float32\S+ \d\] float32\[\]=2\.0 \| Let "
+    r"each process compute the same: what it reads of its own number, files or settings changes its program\.$",
+    "constant": r"^The program of `pmap` of `keyed` needs .* \|   constant 0: key<fry>\[\] with .* -> key<fry>\[\] w",
+    "setting": r"^The program of `pmap` of `noisy` needs .* \|   operation \d+: ",
     "call": r"^All processes make the same calls in the same order, but process 0 has come to `replicate`, and process "
     r"1 to `shard`\. Let each make both, in one order\.$",
 }

@@ -40,7 +40,7 @@ def one() -> dict[str, Any]:
 def test_each_process_finds_the_others_and_gets_the_arguments(many: list[dict[str, Any]]) -> None:
     assert [each.pop("process") for each in many] == [0, 1]
     assert [(each["devices"], each["arguments"]) for each in many] == [(8, ["--epochs", "3"])] * 2
-    assert many[0] == many[1]
+    assert {**many[0], "errors": []} == {**many[1], "errors": []}
 
 
 def test_an_ensemble_is_equal_to_the_last_bit(many: list[dict[str, Any]], one: dict[str, Any]) -> None:
@@ -65,3 +65,19 @@ def test_arrays_of_every_kind_get_there(many: list[dict[str, Any]], one: dict[st
 
 def test_who_reads_what_other_processes_hold_is_told_how(many: list[dict[str, Any]], one: dict[str, Any]) -> None:
     assert (many[0]["read"], one["read"]) == ("process_allgather", "whole")
+
+
+def test_a_mesh_of_its_own_is_nobody_elses_business(many: list[dict[str, Any]]) -> None:
+    assert [each["local"] for each in many] == [list(range(8))] * 2
+
+
+def test_arrays_cannot_leave_their_mesh_nor_go_where_nobody_is(many: list[dict[str, Any]], one: dict[str, Any]) -> None:
+    spread = (
+        "An array of shape (8,) is spread over 8 devices of several processes, and cannot be put on others. Read it in "
+        "each first, with `jax.experimental.multihost_utils.process_allgather(array, tiled=True)`."
+    )
+    elsewhere = (
+        "Process 0 has no device on the mesh {'batch': 1}: only those that have put arrays there. Take a mesh of all "
+        "devices, or leave the call to the others."
+    )
+    assert (many[0]["errors"], many[1]["errors"], one["errors"]) == ([spread, elsewhere], [spread], [])

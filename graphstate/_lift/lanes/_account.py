@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Final
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from graphstate._compat import Tracer, iter_jaxprs
 from graphstate.graph._account import account_of, words_of_graph
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._path import Path, shorten_path
@@ -27,6 +28,10 @@ class Account:
 
     graphs: Sequence[tuple[list[str], GraphDef]]
     arrays: Sequence[tuple[str, Any]]
+    way_out: ClassVar[str] = (
+        "Build the same in each, from the same arguments, seed and data. What each process has its own part of goes in "
+        "as one array of all (`jax.make_array_from_process_local_data`)."
+    )
 
     def structure(self) -> str:
         """All but the values, in a few letters."""
@@ -48,9 +53,49 @@ class Account:
                 if path or len(names) == 1:
                     yield _written(names, path), told
         for name, value in self.arrays:
-            types = ", ".join(f"{kind}{list(shape)}" for shape, kind in types_of([value]))
-            worth = _words_of_values([value])
-            yield f"the value of {name}", f"{types} with digest {worth}" if worth else types
+            yield f"the value of {name}", _words_of_array(value)
+
+
+@dataclass(frozen=True)
+class ProgramAccount:
+    """A program that is about to be compiled.
+
+    Attributes:
+        program: its jaxpr.
+    """
+
+    program: Any
+    way_out: ClassVar[str] = (
+        "Let each process compute the same: what it reads of its own number, files or settings changes its program."
+    )
+
+    def structure(self) -> str:
+        """All but the values of its constants, in a few letters."""
+        return hashlib.blake2b(repr(list(self._operations())).encode(), digest_size=16).hexdigest()
+
+    def values(self) -> str:
+        """The values of its constants, in a few letters."""
+        return _words_of_values(self.program.consts)
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """What it does, one operation after the other."""
+        for number, operation in enumerate(self._operations()):
+            yield f"operation {number}", operation
+        for number, const in enumerate(self.program.consts):
+            yield f"constant {number}", _words_of_array(const)
+
+    def _operations(self) -> Iterator[str]:
+        for jaxpr in iter_jaxprs(self.program):
+            for eqn in jaxpr.eqns:
+                if eqn.primitive.name in _SAID:
+                    continue
+                inputs = " ".join(map(_words_of_input, eqn.invars))
+                parameters = [f"{name}={_words_of_parameter(value)}" for name, value in eqn.params.items()]
+                yield " ".join([eqn.primitive.name, inputs, *filter(lambda each: each[-1] != "=", parameters)])
+
+
+_SAID: Final = ("debug_callback", "debug_print")
+"""What a process says of itself changes nothing of what it computes."""
 
 
 def types_of(values: Sequence[Any]) -> list[tuple[tuple[int, ...], str]]:
@@ -71,18 +116,39 @@ def _written(names: list[str], path: Path) -> str:
     return f"`{written or '(root)'}`"
 
 
+def _words_of_array(value: Any) -> str:
+    types = ", ".join(f"{kind}{list(shape)}" for shape, kind in types_of([value]))
+    worth = _words_of_values([value])
+    return f"{types} with digest {worth}" if worth else types
+
+
 def _words_of_values(values: Sequence[Any]) -> str:
     """What arrays are worth, in a few letters; of those that no process has whole, nothing."""
     leaves = [
         leaf
         for leaf in jax.tree.leaves(list(values))
-        if not isinstance(leaf, jax.ShapeDtypeStruct) and getattr(leaf, "is_fully_addressable", True)
+        if not isinstance(leaf, jax.ShapeDtypeStruct | Tracer) and getattr(leaf, "is_fully_addressable", True)
     ]
     if not leaves:
         return ""
     told = hashlib.blake2b(digest_size=4)
     for leaf in leaves:
         is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        whole = np.ascontiguousarray(np.asarray(jax.random.key_data(leaf) if is_key else leaf))
+        with jax.ensure_compile_time_eval():  # a program may be in the making
+            whole = np.ascontiguousarray(np.asarray(jax.random.key_data(leaf) if is_key else leaf))
         told.update(whole.reshape(-1).view(np.uint8).data)
     return told.hexdigest()
+
+
+def _words_of_input(var: Any) -> str:
+    """A literal with its value, all else with its type; what it is called says nothing."""
+    value = getattr(var, "val", None)
+    aval = var.aval
+    return f"{getattr(aval, 'dtype', aval)}{list(getattr(aval, 'shape', ()))}{'' if value is None else f'={value}'}"
+
+
+def _words_of_parameter(value: Any) -> str:
+    """A plain parameter; of functions, programs and the like, nothing: what they do is told elsewhere, or unknown."""
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_words_of_parameter, value))})"
+    return repr(value) if isinstance(value, bool | int | float | str | np.dtype) else ""

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from graphstate._compat import shared_words
 from graphstate.errors import ProcessError, some_of
 
-from ._account import Account
+from ._account import Account, ProgramAccount
 
 __all__ = ["agreement"]
 
@@ -45,7 +45,7 @@ class Agreement:
         self._asked: Counter[tuple[int, ...]] = Counter()
         self._lock = threading.Lock()
 
-    def ask(self, mesh: Mesh, doing: str, account: Account, *, each_time: bool = False) -> None:
+    def ask(self, mesh: Mesh, doing: str, account: Account | ProgramAccount, *, each_time: bool = False) -> None:
         """Goes on when all processes that have devices of a mesh are about to do the same.
 
         Args:
@@ -88,7 +88,7 @@ class _Question:
         self._name = f"graphstate/agreement/{group}/{number}"
         self._patience = patience
 
-    def ask(self, doing: str, digest: str, account: Account) -> None:
+    def ask(self, doing: str, digest: str, account: Account | ProgramAccount) -> None:
         """Returns when all have said the same.
 
         Raises:
@@ -142,7 +142,7 @@ class _Question:
             f"process {other} to {theirs}. Let each make both, in one order."
         )
 
-    def _differing(self, doing: str, others: list[int], account: Account) -> ProcessError:
+    def _differing(self, doing: str, others: list[int], account: Account | ProgramAccount) -> ProcessError:
         """What differs first between the first process and the first other one that differs."""
         other = others[0]
         if self._me == self._first:
@@ -153,8 +153,7 @@ class _Question:
         return ProcessError(
             f"{doing} needs the same in all processes, but from process {self._first} to {other} it changes:\n"
             + some_of(lines)
-            + "\nBuild the same in each, from the same arguments, seed and data. What each process has its own part of "
-            "goes in as one array of all (`jax.make_array_from_process_local_data`).",
+            + f"\n{account.way_out}",
             lines,
         )
 
@@ -187,7 +186,7 @@ def _gone(error: Exception) -> ProcessError:
     )
 
 
-def _packed(account: Account) -> str:
+def _packed(account: Account | ProgramAccount) -> str:
     lines = [line for line, _ in zip(account.lines(), range(_TOLD), strict=False)]
     return zlib.compress(json.dumps(lines).encode()).hex()
 

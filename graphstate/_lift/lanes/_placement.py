@@ -21,7 +21,7 @@ from graphstate.graph._plan import plan_of
 from graphstate.graph._state import State
 from graphstate.random import RandomState
 
-from ._account import Account, types_of
+from ._account import Account, ProgramAccount, types_of
 from ._agreement import agreement
 from ._axes import LANES, Axis, argument_axes, target_axes
 from ._devices import LaneMesh
@@ -156,9 +156,16 @@ class Placement:
         graphs = [([labels[spot] for spot in arguments.shape.spots], arguments.graphdef)] if arguments.roots else []
         graphs += [([name], plan_of(root).graphdef) for name, root in self._watch.roots()]
         account = Account(graphs, list(zip(self._names(arguments, cells), inputs, strict=True)))
-        doing = f"`{self._options.transform}` of `{function_name(self._function)}`"
-        agreement.ask(self._mesh.mesh, doing, account, each_time=is_new)
+        agreement.ask(self._mesh.mesh, self._doing(), account, each_time=is_new)
         self._agreed.add(types)
+
+    def agree_on(self, program: Any) -> None:
+        """Makes sure that all processes have traced the same program."""
+        if self._mesh.mesh.is_multi_process:
+            agreement.ask(self._mesh.mesh, f"The program of {self._doing()}", ProgramAccount(program))
+
+    def _doing(self) -> str:
+        return f"`{self._options.transform}` of `{function_name(self._function)}`"
 
     # Errors
 

@@ -361,6 +361,8 @@ class Entry:
             self._tells_apart = True
             self.compiled = self._jitted()
             raise Again
+        if self.placement is not None:
+            self.placement.agree_on(program.jaxpr)
         outputs = self._run(program, values, captured, arrays)
         if self._tells_apart:
             return Returned(program.note, outputs)
@@ -384,6 +386,8 @@ class Entry:
             raise Again
         if calling.must_be_compiled:
             raise Uncompiled
+        if self.placement is not None:
+            self.placement.agree_on(program.jaxpr)
         return self._run(program, values, captured, arrays)
 
     def _adopt(self, build: Build) -> None:

@@ -28,6 +28,9 @@ class Placement(Protocol):
     ) -> Inputs:
         """The inputs there; of values, what is captured and arrays those where nothing was moved are the same lists."""
 
+    def agree_on(self, program: Any) -> None:
+        """Makes sure that other processes are about to compile the same program."""
+
 
 def keep_placed(cells: Sequence[Any], values: Sequence[Any], placed: Sequence[Any]) -> None:
     """Leaves the values of States where they were put for a call, unless they were written since.

@@ -33,6 +33,19 @@ def closed(x):
     return ours(x)
 
 
+def scaled(x):
+    jax.debug.callback(lambda: me)
+    return x * (1 + me)
+
+
+def noisy(x):
+    return x * 2 if gs.environ.get("fit") else x
+
+
+def keyed(x):
+    return x + jax.random.normal(key)
+
+
 def try_it(name, function, *args, **kwargs) -> None:
     try:
         function(*args, **kwargs)
@@ -58,6 +71,11 @@ try_it("step", fit, kept, x, y)
 try_it("later batch", fit, kept, x * me, y)
 try_it("later model", fit, Net(seed=me), x, y)
 try_it("captured", gs.pmap(closed), x)
-try_it("call", *([gs.parallel.shard, x, mesh] if me else [gs.parallel.replicate, x, mesh]))
+try_it("program", gs.pmap(scaled), x)
+key = jax.random.key(me)
+try_it("constant", gs.jit(gs.pmap(keyed)), gs.parallel.shard(x, mesh))
+with gs.environ.context(fit=bool(me)):
+    try_it("setting", gs.pmap(noisy, donate_states=True), x)
+try_it("call", gs.parallel.shard if me else gs.parallel.replicate, y, mesh)
 if me == 0:
     try_it("alone", copied)

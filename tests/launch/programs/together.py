@@ -105,4 +105,16 @@ found["kinds"] = [
 found["inside"] = digest(
     gs.jit(lambda x: gs.pmap(lambda x: jnp.sin(x) * 2)(x))(gs.parallel.shard(jnp.arange(8.0), mesh))
 )
+
+# Meshes of some of the devices: of this process alone, and of the last one alone.
+own = gs.parallel.make_mesh(devices=jax.local_devices())
+alone = gs.pmap(lambda x: x + jax.process_index(), mesh=own)(jnp.arange(8.0)) - jax.process_index()
+found["local"] = np.asarray(alone).tolist()
+errors = []
+for mesh_of, value in ((own, keys), (gs.parallel.make_mesh(devices=jax.devices()[-1:]), 1.0)):
+    try:
+        gs.parallel.replicate(value, mesh_of)
+    except gs.errors.ShardingError as error:
+        errors.append(str(error))
+found["errors"] = errors
 print(json.dumps(found))
