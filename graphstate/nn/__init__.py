@@ -84,6 +84,7 @@ from ._reset import reset_state
 from ._rotary import RotaryEmbedding
 from ._sequential import Sequential
 from ._transposed_convolution import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from ._tuning import add_lora, merge_lora
 
 __all__ = [
     "RNN",
@@ -136,6 +137,7 @@ __all__ = [
     "ShapeError",
     "SpectralNorm",
     "WeightNorm",
+    "add_lora",
     "celu",
     "elu",
     "gelu",
@@ -149,6 +151,7 @@ __all__ = [
     "leaky_relu",
     "log_sigmoid",
     "log_softmax",
+    "merge_lora",
     "mish",
     "relu",
     "relu6",

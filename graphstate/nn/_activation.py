@@ -56,17 +56,18 @@ class PReLU(Node):
         """The activated input.
 
         Args:
-            x: number[...], or number[..., features].
+            x: float[...], or float[..., features].
 
         Returns:
             float, in the shape of `x`.
 
         Raises:
             ShapeError: the last axis of `x` is not `features` long.
+            DtypeError: `x` holds no floats.
         """
         x, weight = jnp.asarray(x), self.weight.value
         check_parameter(self, "weight", weight, self.shape)
         if self.shape and x.shape[-1:] != self.shape:
             raise wrong_shape(self, f"activations of shape (..., {self.shape[0]})", x, "Each feature has its slope.")
-        x, weight = promote("PReLU", x, weight)
+        x, weight = promote(self, x, weight)
         return jnp.where(x >= 0, x, along_last(weight, x.ndim) * x)

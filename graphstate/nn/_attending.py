@@ -75,7 +75,7 @@ def check_sequences(layer: Any, x: Array, memory: Array, features: tuple[int, in
         DtypeError: `x` holds no floats.
         ShapeError: one has another shape than it needs.
     """
-    check_floats(name_of(layer), x)
+    check_floats(layer, x)
     for each, size, name in zip((x, memory), features, ("time", "steps"), strict=True):
         if each.ndim < 2 or each.shape[-1] != size:
             needed = f"sequences of shape (..., {name}, {size})"

@@ -142,7 +142,7 @@ class MultiHeadAttention(Node):
             x: float[..., time, features], the steps that read.
             memory: float[..., steps, memory_features], what they read from; None for `x`.
             mask: bool[time, steps], or bool[..., heads or 1, time, steps]: True where a step may be read. A step that
-                may read none reads the mean of all.
+                may read none reads the mean of all. In decoding, steps are all that the cache has room for.
             is_causal: whether a step reads only from itself and those before.
             decode: whether the steps of `x` come after those in the cache. They read from these, themselves, and
                 those of `x` before them, and are added to the cache.
@@ -154,23 +154,25 @@ class MultiHeadAttention(Node):
         Raises:
             ShapeError: an input, the mask or the cache has another shape.
             DtypeError: `x` holds no floats, or the mask is not boolean.
-            RangeError: `decode` without a cache, or with a `memory` or a mask.
+            RangeError: `decode` without a cache, or with a `memory`.
         """
         x = jnp.asarray(x)
         memory = x if memory is None else jnp.asarray(memory)
         check_sequences(self, x, memory, (self.features, self.key.in_features))
-        if decode and (self.cache is None or memory is not x or mask is not None):
+        if decode and (self.cache is None or memory is not x):
             raise RangeError(
-                f"{name_of(self)} decodes steps of its own input, without a `mask`, and with a cache: make it with "
-                "`cache_length=...`, and give `decode=True` in self-attention only."
+                f"{name_of(self)} decodes steps of its own input, and with a cache: make it with `cache_length=...`, "
+                "and give `decode=True` in self-attention only."
             )
-        if mask is not None:
-            mask = as_mask(self, jnp.asarray(mask), (*x.shape[:-1], memory.shape[-2]), self.heads)
         cache = self.cache if decode else None
+        if mask is not None:
+            steps = memory.shape[-2] if cache is None else cache.shape[0]
+            mask = as_mask(self, jnp.asarray(mask), (*x.shape[:-1], steps), self.heads)
         query, key, value = _project(self, x, memory, 0 if cache is None else cache.steps.value)
         if cache is not None:
             key, value, readable, overrun = cache.append(key, value)
-            mask, is_causal = jnp.broadcast_to(readable, (*x.shape[:-2], 1, *readable.shape)), False
+            readable = jnp.broadcast_to(readable, (*x.shape[:-2], 1, *readable.shape))
+            mask, is_causal = readable if mask is None else readable & mask, False
         active = self.dropout.rate > 0 and is_fitting(fit, self.dropout.fit)
         drop = functools.partial(self.dropout, fit=True) if active else None
         read = attend(query, key, value, mask, is_causal=is_causal, drop=drop)

@@ -18,7 +18,7 @@ from ._mode import is_fitting
 from ._normalization import widened
 from ._parameters import Initializer, as_dtype, parameter
 from ._promotion import along_last, check_floats, promote
-from ._sizes import as_rate, as_size
+from ._sizes import as_epsilon, as_rate, as_size
 
 __all__ = ["BatchNorm"]
 
@@ -54,7 +54,8 @@ class BatchNorm(Node):
         running_variance: `BatchState`, float[features].
 
     Raises:
-        RangeError: `features` is not a positive whole number, or `momentum` is not from 0 to 1.
+        RangeError: `features` is not a positive whole number, `momentum` is not from 0 to 1, or `epsilon` is
+            negative.
 
     Example:
         >>> import graphstate as gs, jax.numpy as jnp
@@ -93,7 +94,7 @@ class BatchNorm(Node):
     ) -> None:
         self.features = as_size("BatchNorm", "features", features)
         self.momentum = as_rate("BatchNorm", "momentum", momentum, "the part of the running statistics that stays")
-        self.epsilon = epsilon
+        self.epsilon = as_epsilon("BatchNorm", epsilon)
         self.axis_name = axis_name if axis_name is None or isinstance(axis_name, str) else tuple(axis_name)
         self.fit = fit
         self.dtype = as_dtype(dtype)
@@ -123,7 +124,7 @@ class BatchNorm(Node):
         x = jnp.asarray(x)
         self._check_input(x)
         parameters = [state.value for state in (self.weight, self.bias) if state is not None]
-        dtype = promote(name_of(self), x, *parameters, dtype=self.dtype)[0].dtype
+        dtype = promote(self, x, *parameters, dtype=self.dtype)[0].dtype
         wide = widened(x)
         mean, variance = self._follow(wide) if is_fitting(fit, self.fit) else self._running()
         mean, variance = (along_last(each.astype(wide.dtype), x.ndim) for each in (mean, variance))
@@ -168,7 +169,7 @@ class BatchNorm(Node):
         return self.running_mean.value, self.running_variance.value
 
     def _check_input(self, x: Array) -> None:
-        check_floats(name_of(self), x)
+        check_floats(self, x)
         for name in ("weight", "bias", "running_mean", "running_variance"):
             state = getattr(self, name)
             if state is not None:

@@ -10,7 +10,7 @@ from graphstate.random import RandomState
 
 from ._errors import ShapeError, check_parameter, describe, name_of
 from ._parameters import Initializer, as_dtype, parameter
-from ._promotion import add_to_last, promote
+from ._promotion import add_to_last, check_floats, promote
 from ._sizes import as_size
 
 __all__ = ["Bilinear"]
@@ -73,14 +73,15 @@ class Bilinear(Node):
         """The mapped inputs.
 
         Args:
-            x: number[..., first_features].
-            y: number[..., second_features], with the same leading axes.
+            x: float[..., first_features].
+            y: float[..., second_features], with the same leading axes.
 
         Returns:
             float[..., out_features].
 
         Raises:
             ShapeError: a last axis has another size, leading axes differ, or the layer is a stack of layers.
+            DtypeError: an input holds no floats.
         """
         x, y, weight = jnp.asarray(x), jnp.asarray(y), self.weight.value
         check_parameter(self, "weight", weight, self._sizes())
@@ -90,8 +91,9 @@ class Bilinear(Node):
                 f"(..., {self.second_features}) with the same leading axes, but got {describe(x)} and {describe(y)}. "
                 "Broadcast one to the leading axes of the other."
             )
+        check_floats(self, y)
         arrays = [x, y, weight] if self.bias is None else [x, y, weight, self.bias.value]
-        x, y, weight, *bias = promote(name_of(self), *arrays, dtype=self.dtype)
+        x, y, weight, *bias = promote(self, *arrays, dtype=self.dtype)
         z = jnp.einsum("...i,...j,ijk->...k", x, y, weight)
         return add_to_last(z, bias[0]) if bias else z
 

@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 
 from graphstate.graph import HiddenState, Node
 
-from ._errors import ShapeError, name_of
+from ._errors import ShapeError, check_parameter, name_of
 from ._reset import as_batch
 
 __all__ = ["KeyValueCache"]
@@ -33,6 +33,8 @@ class KeyValueCache(Node):
         >>> keys, values, readable, overrun = cache.append(jnp.ones((1, 2, 4)), jnp.ones((1, 2, 4)))
         >>> keys.shape, readable.tolist()
         ((5, 2, 4), [[True, False, False, False, False]])
+
+    Source: Shazeer 2019, arXiv:1911.02150, section 2.4.
     """
 
     def __init__(self, length: int, heads: int, features: int, dtype: DTypeLike) -> None:
@@ -47,7 +49,11 @@ class KeyValueCache(Node):
 
         Args:
             batch_size: sizes of the batch axes of the keys and values to come; None for no such axis.
+
+        Raises:
+            ShapeError: the cache is a stack of caches.
         """
+        check_parameter(self, "number of steps", self.steps.value, ())
         for state in (self.key, self.value):
             state.value = jnp.zeros((*as_batch(batch_size), *self.shape), self.dtype)
         self.steps.value = jnp.zeros((), jnp.int32)

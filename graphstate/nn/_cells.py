@@ -14,10 +14,10 @@ from jax import Array
 from jax.nn import initializers
 from jax.typing import ArrayLike, DTypeLike
 
-from graphstate.graph import HiddenState, Node
+from graphstate.graph import HiddenState, Node, nodes
 from graphstate.random import RandomState
 
-from ._errors import describe, name_of, wrong_shape
+from ._errors import check_parameter, describe, wrong_shape
 from ._linear import Linear
 from ._normalization import widened
 from ._parameters import Initializer
@@ -80,7 +80,12 @@ class _Cell(Node):
 
         Args:
             batch_size: sizes of their batch axes, which the inputs have too; None for no such axis.
+
+        Raises:
+            ShapeError: the cell is a stack of cells.
         """
+        for linear in nodes(self, Linear).values():
+            check_parameter(linear, "weight", linear.weight.value, (linear.in_features, linear.out_features))
         for name in self.carried:
             state = getattr(self, name)
             state.value = jnp.zeros((*as_batch(batch_size), self.hidden_features), self.state_dtype)
@@ -99,7 +104,7 @@ class _Cell(Node):
             DtypeError: `x` holds no floats.
         """
         x = jnp.asarray(x)
-        check_floats(name_of(self), x)
+        check_floats(self, x)
         before = tuple(getattr(self, name).value for name in self.carried)
         if x.shape[-1:] != (self.in_features,):
             needed = f"activations of shape (..., {self.in_features})"

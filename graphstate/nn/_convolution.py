@@ -11,7 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 from graphstate.graph import Node, ParamState
 from graphstate.random import RandomState
 
-from ._errors import check_parameter, name_of
+from ._errors import check_parameter
 from ._padding import MODES, Padding, as_padding, pad_spatial, pairs_of
 from ._parameters import Initializer, as_dtype, parameter
 from ._promotion import add_to_last, promote
@@ -98,7 +98,7 @@ class _Conv(Node):
         """The convolved input.
 
         Args:
-            x: number[..., *places, in_features].
+            x: float[..., *places, in_features].
 
         Returns:
             float[..., *places, out_features], with
@@ -107,12 +107,13 @@ class _Conv(Node):
         Raises:
             ShapeError: the last axes of `x` are others, the kernel is larger than the padded input, or the layer is a
                 stack of layers.
+            DtypeError: `x` holds no floats.
         """
         x, weight = jnp.asarray(x), self.weight.value
         check_parameter(self, "weight", weight, self._weight_shape())
         check_spatial(self, x, self.spatial_dims, self.in_features, self._least())
         arrays = [x, weight] if self.bias is None else [x, weight, self.bias.value]
-        x, weight, *bias = promote(name_of(self), *arrays, dtype=self.dtype)
+        x, weight, *bias = promote(self, *arrays, dtype=self.dtype)
         y = call_flat(lambda x: self._convolved(x, weight), x, self.spatial_dims + 1)
         return add_to_last(y, bias[0]) if bias else y
 
@@ -185,6 +186,8 @@ class Conv2d(_Conv):
         >>> conv = gs.nn.Conv2d(3, 4, (3, 5), stride=2, padding=1)
         >>> conv(jnp.ones((8, 9, 3))).shape, conv.weight.value.shape
         ((4, 4, 4), (3, 5, 3, 4))
+
+    Source: as for `Conv1d`.
     """
 
     spatial_dims = 2
@@ -199,6 +202,8 @@ class Conv3d(_Conv):
         >>> import graphstate as gs, jax.numpy as jnp
         >>> gs.nn.Conv3d(1, 2, 3)(jnp.ones((2, 5, 5, 5, 1))).shape
         (2, 3, 3, 3, 2)
+
+    Source: as for `Conv1d`.
     """
 
     spatial_dims = 3

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike, DTypeLike
 from graphstate.graph import Node, ParamState
 from graphstate.random import RandomState
 
-from ._errors import RangeError, check_parameter, name_of, wrong_shape
+from ._errors import RangeError, check_parameter, wrong_shape
 from ._parameters import Initializer, as_dtype, parameter
 from ._promotion import along_last, promote
 from ._sizes import as_sizes
@@ -43,6 +43,8 @@ class Einsum(Node):
         >>> heads = gs.nn.Einsum("...d,dhk->...hk", (6, 2, 3), bias_shape=(2, 3))
         >>> heads(jnp.ones((8, 5, 6))).shape
         (8, 5, 2, 3)
+
+    Source: `flax.nnx.Einsum`; the weight as `jax.nn.initializers.lecun_normal` has it.
     """
 
     weight: ParamState
@@ -79,19 +81,20 @@ class Einsum(Node):
         """The contracted input.
 
         Args:
-            x: number, with the axes that the equation names first.
+            x: float, with the axes that the equation names first.
 
         Returns:
             float, with the axes that the equation names last.
 
         Raises:
             ShapeError: `x` does not fit the equation, or the layer is a stack of layers.
+            DtypeError: `x` holds no floats.
         """
         x, weight = jnp.asarray(x), self.weight.value
         check_parameter(self, "weight", weight, self.weight_shape)
         self._check_input(x)
         arrays = [x, weight] if self.bias is None else [x, weight, self.bias.value]
-        x, weight, *bias = promote(name_of(self), *arrays, dtype=self.dtype)
+        x, weight, *bias = promote(self, *arrays, dtype=self.dtype)
         y = jnp.einsum(self.equation, x, weight)
         return y + along_last(bias[0], y.ndim) if bias else y
 

@@ -87,13 +87,14 @@ class Embedding(Node):
         """The product of `x` with each vector: logits over the numbers, with tied weights.
 
         Args:
-            x: number[..., features].
+            x: float[..., features].
 
         Returns:
             float[..., num_embeddings].
 
         Raises:
             ShapeError: the last axis of `x` is not `features` long, or the layer is a stack of layers.
+            DtypeError: `x` holds no floats.
         """
         x, weight = jnp.asarray(x), self._weight()
         if x.shape[-1:] != (self.features,):
@@ -103,7 +104,7 @@ class Embedding(Node):
                 x,
                 "They are compared with the vectors that a lookup gives.",
             )
-        x, weight = promote("Embedding", x, weight, dtype=self.dtype)
+        x, weight = promote(self, x, weight, dtype=self.dtype)
         return x @ weight.T
 
     def _weight(self) -> Array:

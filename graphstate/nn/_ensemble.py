@@ -1,26 +1,27 @@
 """`Ensemble`: many modules of one kind, as one module."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from graphstate.graph import take
 from graphstate.transform import vmap
 
-from ._passing import Passing
-from ._reset import reset_state
-from ._sizes import as_size
+from ._stacked import Stacked
 
 __all__ = ["Ensemble"]
 
 
-class Ensemble(Passing):
+class Ensemble(Stacked):
     """Calls `n` members of one kind on the same input, all at once.
 
     The members are made by a mapped constructor, and each is drawn by itself. They are one stacked Node: States have
-    a leading axis of size `n`. Whatever is random in a call is so for each member.
+    a leading axis of size `n`. Whatever is random in a call is so for each member. What all of them share is given to
+    the call, `ensemble(x, shared)`.
+
+    `ensemble[i]` is a copy of a member, and `ensemble[i] = member` puts it back; `ensemble[:i]` is an Ensemble of
+    copies.
 
     Args:
         make: makes one member.
@@ -32,12 +33,18 @@ class Ensemble(Passing):
 
     Raises:
         RangeError: `n` is not a positive whole number.
+        AliasError: `make` puts a State that was there before into its members.
 
     Example:
         >>> import graphstate as gs, jax.numpy as jnp
         >>> ensemble = gs.nn.Ensemble(lambda: gs.nn.Linear(3, 2), 5)
         >>> ensemble(jnp.ones((8, 3))).shape, len(ensemble), ensemble[0].weight.value.shape
         ((5, 8, 2), 5, (3, 2))
+        >>> member = ensemble[0]
+        >>> member.bias.value += 1
+        >>> ensemble[0] = member
+        >>> ensemble.members.bias.value[:, 0].tolist()
+        [1.0, 0.0, 0.0, 0.0, 0.0]
         >>> mean, spread = ensemble.predict(jnp.ones((8, 3)))
         >>> mean.shape, bool((spread > 0).all())
         ((8, 2), True)
@@ -45,10 +52,11 @@ class Ensemble(Passing):
     Source: for predictions, Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474.
     """
 
+    _sliced = "members"
+
     def __init__(self, make: Callable[[], Any], n: int, *, in_axes: Any = None) -> None:
-        self.n = as_size("Ensemble", "n", n)
         self.in_axes = in_axes
-        self.members = vmap(make, axis_size=self.n)()
+        self.members = self._make(make, n)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What each member returns, stacked along a leading axis."""
@@ -70,20 +78,3 @@ class Ensemble(Passing):
         """
         predicted = self(*args, **kwargs)
         return jax.tree.map(lambda y: jnp.mean(y, 0), predicted), jax.tree.map(lambda y: jnp.std(y, 0), predicted)
-
-    def __getitem__(self, index: int) -> Any:
-        """The member at an index, taken out: what is written to it does not reach the ensemble."""
-        return take(self.members, range(self.n)[index])
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self[index] for index in range(self.n))
-
-    def reset_state(self, batch_size: int | tuple[int, ...] | None = None) -> None:
-        """Resets the recurrent states of each member, as `nn.reset_state` does."""
-        vmap(lambda member: reset_state(member, batch_size), axis_size=self.n)(self.members)
-
-    def _passes_to(self) -> tuple[Any, ...]:
-        return (self.members,)

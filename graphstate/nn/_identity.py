@@ -14,6 +14,8 @@ class Identity(Node):
         >>> import graphstate as gs
         >>> gs.nn.Identity()(3, fit=True)
         3
+
+    Source: `torch.nn.Identity`.
     """
 
     def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:

@@ -41,6 +41,8 @@ class Linear(Node):
         >>> layer = gs.nn.Linear(3, 2)
         >>> layer(jnp.ones(3)).shape, layer(jnp.ones((8, 5, 3))).shape
         ((2,), (8, 5, 2))
+
+    Source: `torch.nn.Linear`, with the weight as (inputs, outputs).
     """
 
     weight: ParamState
@@ -69,23 +71,23 @@ class Linear(Node):
         """The mapped input.
 
         Args:
-            x: activations, number[..., in_features].
+            x: activations, float[..., in_features].
 
         Returns:
             float[..., out_features].
 
         Raises:
             ShapeError: the last axis of `x` is not `in_features` long, or the layer is a stack of layers.
-            DtypeError: `x` holds no numbers.
+            DtypeError: `x` holds no floats.
         """
         x, weight = x if isinstance(x, Array) else jnp.asarray(x), self.weight.value
         shape, sizes = x.shape, weight.shape
         if sizes != (self.in_features, self.out_features) or shape[-1:] != sizes[:1]:
             raise self._shape_error(x, weight)
         if self.bias is None:
-            x, weight = promote("Linear", x, weight, dtype=self.dtype)
+            x, weight = promote(self, x, weight, dtype=self.dtype)
             return x @ weight
-        x, weight, bias = promote("Linear", x, weight, self.bias.value, dtype=self.dtype)
+        x, weight, bias = promote(self, x, weight, self.bias.value, dtype=self.dtype)
         return x @ weight + bias if len(shape) == 1 else add_to_last(x @ weight, bias)
 
     def _shape_error(self, x: Array, weight: Array) -> ShapeError:

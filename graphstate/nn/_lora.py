@@ -9,7 +9,7 @@ from graphstate.errors import StateTypeError
 from graphstate.graph import Node, ParamState, clone
 from graphstate.random import DEFAULT, RandomState
 
-from ._errors import name_of
+from ._errors import check_parameter
 from ._linear import Linear
 from ._parameters import Initializer
 from ._promotion import promote
@@ -28,6 +28,7 @@ class LoRA(Node):
     """Adds a product of two thin matrices to the map of a `Linear`: `linear(x) + alpha / rank * x @ down @ up`.
 
     It takes the place of the layer, `model.layers[0] = LoRA(model.layers[0], 4)`, and at first changes nothing.
+    `add_lora(model, 4)` does so for all of a model.
 
     Args:
         linear: what is tuned; its parameters stay parameters, choose by `wrt`.
@@ -44,6 +45,7 @@ class LoRA(Node):
     Raises:
         StateTypeError: `linear` is no `Linear`.
         RangeError: `rank` is not a positive whole number.
+        ShapeError: `linear` is a stack of layers.
 
     Example:
         >>> import graphstate as gs, jax.numpy as jnp
@@ -69,6 +71,7 @@ class LoRA(Node):
     ) -> None:
         if not isinstance(linear, Linear):
             raise StateTypeError(f"LoRA tunes a `Linear`, but got a {type(linear).__name__}. Give the layer itself.")
+        check_parameter(linear, "weight", linear.weight.value, (linear.in_features, linear.out_features))
         self.linear = linear
         self.rank = as_size("LoRA", "rank", rank)
         self.scale = 1.0 if alpha is None else float(alpha) / self.rank
@@ -90,18 +93,18 @@ class LoRA(Node):
         """The mapped input.
 
         Args:
-            x: number[..., in_features].
+            x: float[..., in_features].
 
         Returns:
             float[..., out_features].
 
         Raises:
             ShapeError: as `Linear` does.
+            DtypeError: as `Linear` does.
         """
         y = self.linear(x)
-        x, down, up = promote(
-            name_of(self), jnp.asarray(x), self.down.value, self.up.value, dtype=self.linear.dtype or y.dtype
-        )
+        dtype = self.linear.dtype or y.dtype
+        x, down, up = promote(self, jnp.asarray(x), self.down.value, self.up.value, dtype=dtype)
         return y + self.scale * (x @ down @ up)
 
     def merged(self) -> Linear:

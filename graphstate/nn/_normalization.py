@@ -17,10 +17,10 @@ from jax.typing import ArrayLike, DTypeLike
 from graphstate.graph import Node, ParamState
 from graphstate.random import RandomState
 
-from ._errors import check_parameter, name_of, wrong_shape
+from ._errors import check_parameter, wrong_shape
 from ._parameters import Initializer, as_dtype, parameter
 from ._promotion import along_last, check_floats, promote
-from ._sizes import as_divisor, as_size, as_sizes
+from ._sizes import as_divisor, as_epsilon, as_size, as_sizes
 
 __all__ = ["GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm", "widened"]
 
@@ -51,7 +51,7 @@ class _Norm(Node):
         dtypes: tuple[DTypeLike | None, DTypeLike],
         rng: RandomState | None,
     ) -> None:
-        self.epsilon = epsilon
+        self.epsilon = as_epsilon(type(self).__name__, epsilon)
         self.dtype = as_dtype(dtypes[0])
         self.weight = parameter(init[0], self.shape, dtypes[1], rng) if use[0] else None
         self.bias = parameter(init[1], self.shape, dtypes[1], rng) if use[1] else None
@@ -70,14 +70,14 @@ class _Norm(Node):
             DtypeError: `x` holds no floats.
         """
         x = jnp.asarray(x)
-        check_floats(name_of(self), x)
+        check_floats(self, x)
         self._check_input(x)
         parameters = {
             name: state.value for name, state in (("weight", self.weight), ("bias", self.bias)) if state is not None
         }
         for name, array in parameters.items():
             check_parameter(self, name, array, self.shape)
-        dtype = promote(name_of(self), x, *parameters.values(), dtype=self.dtype)[0].dtype
+        dtype = promote(self, x, *parameters.values(), dtype=self.dtype)[0].dtype
         y = self._normalized(widened(x))
         if "weight" in parameters:
             y = y * along_last(parameters["weight"].astype(y.dtype), y.ndim)
@@ -113,7 +113,7 @@ class LayerNorm(_Norm):
         bias: `ParamState`, param_dtype[*shape], or None.
 
     Raises:
-        RangeError: a size is not a positive whole number.
+        RangeError: a size is not a positive whole number, or `epsilon` is negative.
 
     Example:
         >>> import graphstate as gs, jax.numpy as jnp
@@ -160,7 +160,7 @@ class RMSNorm(_Norm):
         weight: `ParamState`, param_dtype[*shape], or None.
 
     Raises:
-        RangeError: a size is not a positive whole number.
+        RangeError: a size is not a positive whole number, or `epsilon` is negative.
 
     Example:
         >>> import graphstate as gs, jax.numpy as jnp
@@ -210,7 +210,8 @@ class GroupNorm(_Norm):
         bias: `ParamState`, param_dtype[features], or None.
 
     Raises:
-        RangeError: a size is not a positive whole number, or `groups` does not divide `features`.
+        RangeError: a size is not a positive whole number, `groups` does not divide `features`, or `epsilon` is
+            negative.
 
     Example:
         >>> import graphstate as gs, jax.numpy as jnp
@@ -267,7 +268,7 @@ class InstanceNorm(GroupNorm):
         bias: `ParamState`, param_dtype[features], or None.
 
     Raises:
-        RangeError: a size is not a positive whole number.
+        RangeError: a size is not a positive whole number, or `epsilon` is negative.
 
     Example:
         >>> import graphstate as gs, jax.numpy as jnp

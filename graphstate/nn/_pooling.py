@@ -4,7 +4,7 @@ Window and stride are given, or, for the adaptive pools, the number of outputs.
 """
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from graphstate.graph import Node
 
-from ._errors import name_of
+from ._errors import DtypeError, RangeError, describe, name_of
 from ._normalization import widened
 from ._padding import Padding, as_padding, pairs_of
 from ._promotion import check_floats
@@ -53,6 +53,13 @@ class _Pool(Node):
         self.window = as_sizes(kind, "window", window, dims)
         self.stride = self.window if stride is None else as_sizes(kind, "stride", stride, dims)
         self.padding = as_padding(kind, padding, dims)
+        pairs = () if isinstance(self.padding, str) else self.padding
+        for pair, size in zip(pairs, self.window, strict=False):
+            if max(pair) >= size:
+                raise RangeError(
+                    f"{kind} needs less padding than its window is wide, so that no window holds padding alone, but "
+                    f"got padding={padding} for window={window}. Pad less, or pad the input itself."
+                )
 
     def __call__(self, x: ArrayLike) -> Array:
         """The pooled input.
@@ -65,7 +72,7 @@ class _Pool(Node):
 
         Raises:
             ShapeError: `x` has too few axes, or the window is larger than the padded input.
-            DtypeError: a mean is asked of what holds no floats.
+            DtypeError: a mean is asked of what holds no floats, or the largest of what has no order.
         """
         x = jnp.asarray(x)
         check_spatial(self, x, self.spatial_dims, None, self._least())
@@ -91,17 +98,32 @@ class _MaxPool(_Pool):
     def _pooled(
         self, x: Array, window: tuple[int, ...], stride: tuple[int, ...], padding: list[tuple[int, int]]
     ) -> Array:
-        floats = jnp.issubdtype(x.dtype, jnp.inexact)
-        least = -jnp.inf if floats else np.iinfo(x.dtype).min
-        pooled: Array = jax.lax.reduce_window(x, x.dtype.type(least), jax.lax.max, window, stride, padding)
+        pooled: Array = jax.lax.reduce_window(x, _least_of(self, x), jax.lax.max, window, stride, padding)
         return pooled
+
+
+def _least_of(layer: Any, x: Array) -> Any:
+    """What no value is less than.
+
+    Raises:
+        DtypeError: the values have no order.
+    """
+    if x.dtype == jnp.bool_:
+        return np.False_
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        return x.dtype.type(np.iinfo(x.dtype).min)
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return x.dtype.type(-jnp.inf)
+    raise DtypeError(
+        f"{name_of(layer)} looks for the largest, so it takes real numbers or booleans, but got {describe(x)}."
+    )
 
 
 class _AvgPool(_Pool):
     def _pooled(
         self, x: Array, window: tuple[int, ...], stride: tuple[int, ...], padding: list[tuple[int, int]]
     ) -> Array:
-        check_floats(name_of(self), x)
+        check_floats(self, x)
         wide = widened(x)
         total: Array = jax.lax.reduce_window(wide, wide.dtype.type(0), jax.lax.add, window, stride, padding)
         return (total / math.prod(window)).astype(x.dtype)
@@ -117,25 +139,43 @@ class MaxPool1d(_MaxPool):
             nothing there is ever the largest.
 
     Raises:
-        RangeError: a size is not a positive whole number, or `padding` is none.
+        RangeError: a size is not a positive whole number, or `padding` is none or as wide as the window.
 
     Example:
         >>> import graphstate as gs, jax.numpy as jnp
         >>> gs.nn.MaxPool1d(2)(jnp.array([[1.0], [3.0], [2.0], [0.0]])).ravel().tolist()
         [3.0, 2.0]
+
+    Source: `torch.nn.MaxPool1d`, with channels last.
     """
 
     spatial_dims = 1
 
 
 class MaxPool2d(_MaxPool):
-    """The largest value of each window of images, [..., height, width, channels]; as `MaxPool1d`."""
+    """The largest value of each window of images, [..., height, width, channels]; as `MaxPool1d`.
+
+    Example:
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> gs.nn.MaxPool2d(2)(jnp.ones((8, 4, 6, 3))).shape
+        (8, 2, 3, 3)
+
+    Source: `torch.nn.MaxPool2d`, with channels last.
+    """
 
     spatial_dims = 2
 
 
 class MaxPool3d(_MaxPool):
-    """The largest value of each window of volumes, [..., depth, height, width, channels]; as `MaxPool1d`."""
+    """The largest value of each window of volumes, [..., depth, height, width, channels]; as `MaxPool1d`.
+
+    Example:
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> gs.nn.MaxPool3d(2, stride=1)(jnp.ones((4, 4, 4, 3))).shape
+        (3, 3, 3, 3)
+
+    Source: `torch.nn.MaxPool3d`, with channels last.
+    """
 
     spatial_dims = 3
 
@@ -150,25 +190,43 @@ class AvgPool1d(_AvgPool):
             they count as zeros.
 
     Raises:
-        RangeError: a size is not a positive whole number, or `padding` is none.
+        RangeError: a size is not a positive whole number, or `padding` is none or as wide as the window.
 
     Example:
         >>> import graphstate as gs, jax.numpy as jnp
         >>> gs.nn.AvgPool1d(2, stride=1)(jnp.array([[1.0], [3.0], [2.0]])).ravel().tolist()
         [2.0, 2.5]
+
+    Source: `torch.nn.AvgPool1d`, with channels last.
     """
 
     spatial_dims = 1
 
 
 class AvgPool2d(_AvgPool):
-    """The mean of each window of images, float[..., height, width, channels]; as `AvgPool1d`."""
+    """The mean of each window of images, float[..., height, width, channels]; as `AvgPool1d`.
+
+    Example:
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> gs.nn.AvgPool2d(2)(jnp.ones((8, 4, 6, 3))).shape
+        (8, 2, 3, 3)
+
+    Source: `torch.nn.AvgPool2d`, with channels last.
+    """
 
     spatial_dims = 2
 
 
 class AvgPool3d(_AvgPool):
-    """The mean of each window of volumes, float[..., depth, height, width, channels]; as `AvgPool1d`."""
+    """The mean of each window of volumes, float[..., depth, height, width, channels]; as `AvgPool1d`.
+
+    Example:
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> gs.nn.AvgPool3d(2, stride=1)(jnp.ones((4, 4, 4, 3))).shape
+        (3, 3, 3, 3)
+
+    Source: `torch.nn.AvgPool3d`, with channels last.
+    """
 
     spatial_dims = 3
 
@@ -192,7 +250,7 @@ class _AdaptivePool(Node):
 
         Raises:
             ShapeError: `x` has too few axes, or an axis without places.
-            DtypeError: a mean is asked of what holds no floats.
+            DtypeError: a mean is asked of what holds no floats, or the largest of what has no order.
         """
         x = jnp.asarray(x)
         check_spatial(self, x, self.spatial_dims, None, (1,) * self.spatial_dims)
@@ -208,12 +266,13 @@ class _AdaptivePool(Node):
 
 class _AdaptiveMaxPool(_AdaptivePool):
     def _reduced(self, part: Array, axis: int) -> Array:
+        _least_of(self, part)
         return jnp.max(part, axis)
 
 
 class _AdaptiveAvgPool(_AdaptivePool):
     def _reduced(self, part: Array, axis: int) -> Array:
-        check_floats(name_of(self), part)
+        check_floats(self, part)
         return jnp.mean(part, axis)
 
 
@@ -232,19 +291,37 @@ class AdaptiveMaxPool1d(_AdaptiveMaxPool):
         >>> import graphstate as gs, jax.numpy as jnp
         >>> gs.nn.AdaptiveMaxPool1d(2)(jnp.arange(5.0)[:, None]).ravel().tolist()
         [2.0, 4.0]
+
+    Source: `torch.nn.AdaptiveMaxPool1d`, with channels last.
     """
 
     spatial_dims = 1
 
 
 class AdaptiveMaxPool2d(_AdaptiveMaxPool):
-    """The same for images, [..., height, width, channels]; as `AdaptiveMaxPool1d`."""
+    """The same for images, [..., height, width, channels]; as `AdaptiveMaxPool1d`.
+
+    Example:
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> gs.nn.AdaptiveMaxPool2d((2, 1))(jnp.ones((8, 5, 6, 3))).shape
+        (8, 2, 1, 3)
+
+    Source: `torch.nn.AdaptiveMaxPool2d`, with channels last.
+    """
 
     spatial_dims = 2
 
 
 class AdaptiveMaxPool3d(_AdaptiveMaxPool):
-    """The same for volumes, [..., depth, height, width, channels]; as `AdaptiveMaxPool1d`."""
+    """The same for volumes, [..., depth, height, width, channels]; as `AdaptiveMaxPool1d`.
+
+    Example:
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> gs.nn.AdaptiveMaxPool3d(2)(jnp.ones((5, 4, 3, 7))).shape
+        (2, 2, 2, 7)
+
+    Source: `torch.nn.AdaptiveMaxPool3d`, with channels last.
+    """
 
     spatial_dims = 3
 
@@ -264,6 +341,8 @@ class AdaptiveAvgPool1d(_AdaptiveAvgPool):
         >>> import graphstate as gs, jax.numpy as jnp
         >>> gs.nn.AdaptiveAvgPool1d(2)(jnp.arange(5.0)[:, None]).ravel().tolist()
         [1.0, 3.0]
+
+    Source: `torch.nn.AdaptiveAvgPool1d`, with channels last.
     """
 
     spatial_dims = 1
@@ -278,12 +357,22 @@ class AdaptiveAvgPool2d(_AdaptiveAvgPool):
         >>> import graphstate as gs, jax.numpy as jnp
         >>> gs.nn.AdaptiveAvgPool2d(1)(jnp.ones((8, 5, 6, 3))).shape
         (8, 1, 1, 3)
+
+    Source: `torch.nn.AdaptiveAvgPool2d`, with channels last.
     """
 
     spatial_dims = 2
 
 
 class AdaptiveAvgPool3d(_AdaptiveAvgPool):
-    """The same for volumes, float[..., depth, height, width, channels]; as `AdaptiveAvgPool1d`."""
+    """The same for volumes, float[..., depth, height, width, channels]; as `AdaptiveAvgPool1d`.
+
+    Example:
+        >>> import graphstate as gs, jax.numpy as jnp
+        >>> gs.nn.AdaptiveAvgPool3d(2)(jnp.ones((5, 4, 3, 7))).shape
+        (2, 2, 2, 7)
+
+    Source: `torch.nn.AdaptiveAvgPool3d`, with channels last.
+    """
 
     spatial_dims = 3

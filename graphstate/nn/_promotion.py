@@ -1,13 +1,13 @@
 """Promotion in layers: the dtype that they compute in, and vectors along the last axis."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ._errors import DtypeError, describe
+from ._errors import DtypeError, describe, name_of
 
 __all__ = ["add_to_last", "along_last", "check_floats", "promote"]
 
@@ -15,16 +15,16 @@ _COMPUTED_IN: Final = frozenset(map(jnp.dtype, (jnp.float32, jnp.bfloat16, jnp.f
 """The dtypes of arrays that are let through at a glance where all agree: eager calls consist of little else."""
 
 
-def promote(layer: str, *arrays: Array, dtype: jnp.dtype | None = None) -> Sequence[Array]:
+def promote(layer: Any, *arrays: Array, dtype: jnp.dtype | None = None) -> Sequence[Array]:
     """The arrays in the dtype that a layer computes in, said out loud so that strict promotion has nothing to refuse.
 
     Args:
-        layer: the name of the layer, for messages.
+        layer: who computes.
         arrays: the input first, then the parameters.
         dtype: the dtype to compute in; None for the common float dtype of the arrays.
 
     Raises:
-        DtypeError: the input holds no numbers.
+        DtypeError: the input holds no floats.
     """
     wanted = arrays[0].dtype if dtype is None else dtype
     if wanted in _COMPUTED_IN and not arrays[0].weak_type:
@@ -33,14 +33,10 @@ def promote(layer: str, *arrays: Array, dtype: jnp.dtype | None = None) -> Seque
                 break
         else:
             return arrays
-    if not jnp.issubdtype(arrays[0].dtype, jnp.number) and arrays[0].dtype != jnp.bool_:
-        raise DtypeError(
-            f"{layer} takes numbers, but got {describe(arrays[0])}. Draw from a key first, as `random.normal`."
-        )
+    check_floats(layer, arrays[0])
     if dtype is None:
         with jax.numpy_dtype_promotion("standard"):
             dtype = jnp.result_type(*arrays)
-            dtype = dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.result_type(dtype, float)
     return [array.astype(dtype) for array in arrays]
 
 
@@ -54,14 +50,16 @@ def add_to_last(x: Array, vector: Array) -> Array:
     return x + vector
 
 
-def check_floats(layer: str, x: Array) -> None:
-    """Refuses an input without fractions, which this layer would change the meaning of.
+def check_floats(layer: Any, x: Array) -> None:
+    """Refuses an input without fractions, which a layer would change the meaning of.
 
     Raises:
         DtypeError: `x` holds no floats.
     """
     if not jnp.issubdtype(x.dtype, jnp.inexact):
-        raise DtypeError(f"{layer} takes floats, but got {describe(x)}. Convert first: `x.astype(float)`.")
+        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        way_out = "Draw from a key first, as `random.normal`." if is_key else "Convert first: `x.astype(float)`."
+        raise DtypeError(f"{name_of(layer)} takes floats, but got {describe(x)}. {way_out}")
 
 
 def along_last(array: Array, rank: int) -> Array:

@@ -10,13 +10,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from graphstate.graph import HiddenState, Node, state, states
+from graphstate.errors import UpdateError
+from graphstate.graph import HiddenState, Node, state, states, write_path
 from graphstate.transform import for_loop
 
-from ._errors import DtypeError, ShapeError, describe, name_of, wrong_shape
+from ._errors import DtypeError, RangeError, ShapeError, describe, name_of, wrong_shape
 from ._promotion import check_floats
 from ._reset import reset_state
 
@@ -44,6 +47,8 @@ class RNN(Node):
         >>> ys, last = rnn(jnp.ones((2, 10, 3)), lengths=jnp.array([10, 7]), return_state=True)
         >>> last["hidden"].shape, bool((last["hidden"][1] == ys[1, 6]).all())
         ((2, 4), True)
+
+    Source: `y_t, state_t = cell(x_t, state_(t-1))`, as `torch.nn.RNN` and `flax.nnx.RNN` have it.
     """
 
     def __init__(
@@ -67,8 +72,9 @@ class RNN(Node):
         Args:
             xs: float[..., time, in_features].
             lengths: int[...], how many steps of each sequence count. The state does not change in the others, and
-                outputs are zero there. Backwards, a sequence begins with its last step that counts.
-            initial: the state to begin with, as `return_state` gives it.
+                outputs are zero there. Backwards, a sequence begins with its last step that counts. A compiled call
+                can't raise an error for a length that is none: all steps count where it is too large.
+            initial: the state to begin with, as `return_state` gives it, or values for some of its paths.
             return_state: whether to return the state after the last step, too.
 
         Returns:
@@ -77,10 +83,13 @@ class RNN(Node):
         Raises:
             ShapeError: `xs` has no time axis, or `lengths` not the batch axes of `xs`.
             DtypeError: `xs` holds no floats, or `lengths` no whole numbers.
+            RangeError: a length is negative, or larger than the number of steps.
+            UpdateError: `initial` has a path that is none of the cell's.
         """
         xs, lengths = jnp.asarray(xs), None if lengths is None else jnp.asarray(lengths)
         self._check_inputs(xs, lengths)
         carried = states(self.cell, HiddenState)
+        self._check_initial(initial or {}, carried)
         before = {path: each.value for path, each in carried.items()}
         kept = False
         try:
@@ -109,8 +118,18 @@ class RNN(Node):
         ys = for_loop(step, *steps, reverse=self.reverse, unroll=self.unroll)
         return jax.tree.map(lambda y: jnp.moveaxis(y, 0, xs.ndim - 2), ys)
 
+    def _check_initial(self, initial: Mapping[Any, Any], carried: Mapping[Any, Any]) -> None:
+        unknown = [path for path in initial if path not in carried]
+        if unknown:
+            raise UpdateError(
+                f"{name_of(self)} takes as `initial` values of the states that its cell carries, "
+                f"{', '.join(map(write_path, carried))}, but got one called {unknown[0]!r}. Give what `return_state` "
+                "gives, or a part of it.",
+                unknown,
+            )
+
     def _check_inputs(self, xs: Array, lengths: Array | None) -> None:
-        check_floats(name_of(self), xs)
+        check_floats(self, xs)
         if xs.ndim < 2:
             raise wrong_shape(self, "sequences of shape (..., time, features)", xs, "Call the cell for one step.")
         if lengths is not None and lengths.shape != xs.shape[:-2]:
@@ -122,6 +141,14 @@ class RNN(Node):
             raise DtypeError(
                 f"{name_of(self)} takes whole numbers as `lengths`, but got {describe(lengths)}. A mask of steps is "
                 "turned into lengths by summing it."
+            )
+        if lengths is None or isinstance(lengths, Tracer):
+            return
+        wrong = [length for length in np.ravel(lengths).tolist() if not 0 <= length <= xs.shape[-2]]
+        if wrong:
+            raise RangeError(
+                f"{name_of(self)} takes as `lengths` numbers from 0 to {xs.shape[-2]}, the number of steps, but got "
+                f"{wrong[0]}. Are they those of other sequences?"
             )
 
 
@@ -166,12 +193,20 @@ class Bidirectional(Node):
         self.forward = RNN(forward, unroll=unroll)
         self.backward = RNN(backward, reverse=True, unroll=unroll)
 
-    def __call__(self, xs: ArrayLike, *, lengths: ArrayLike | None = None, return_state: bool = False) -> Any:
+    def __call__(
+        self,
+        xs: ArrayLike,
+        *,
+        lengths: ArrayLike | None = None,
+        initial: tuple[Mapping[Any, Any] | None, Mapping[Any, Any] | None] = (None, None),
+        return_state: bool = False,
+    ) -> Any:
         """The outputs of both cells for each step.
 
         Args:
             xs: float[..., time, in_features].
             lengths: int[...], how many steps of each sequence count, as in `RNN`.
+            initial: the states that both begin with, as `return_state` gives them.
             return_state: whether to return the last states of both, too.
 
         Returns:
@@ -180,8 +215,11 @@ class Bidirectional(Node):
 
         Raises:
             ShapeError: as in `RNN`.
+            DtypeError: as in `RNN`.
+            RangeError: as in `RNN`.
+            UpdateError: as in `RNN`.
         """
-        ys, last = self.forward(xs, lengths=lengths, return_state=True)
-        back, first = self.backward(xs, lengths=lengths, return_state=True)
+        ys, last = self.forward(xs, lengths=lengths, initial=initial[0], return_state=True)
+        back, first = self.backward(xs, lengths=lengths, initial=initial[1], return_state=True)
         joined = jnp.concatenate([ys, back], -1)
         return (joined, (last, first)) if return_state else joined

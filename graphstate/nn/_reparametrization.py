@@ -17,7 +17,7 @@ from graphstate.random import DEFAULT, RandomState
 from ._mode import is_fitting
 from ._passing import Passing
 from ._promotion import along_last
-from ._sizes import as_size
+from ._sizes import as_epsilon, as_size
 
 __all__ = ["SpectralNorm", "WeightNorm"]
 
@@ -111,7 +111,7 @@ class SpectralNorm(Passing):
 
     Raises:
         StateTypeError: the layer has no State of that name.
-        RangeError: `steps` is not a positive whole number.
+        RangeError: `steps` is not a positive whole number, or `epsilon` is negative.
 
     Example:
         >>> import graphstate as gs, jax.numpy as jnp
@@ -139,7 +139,7 @@ class SpectralNorm(Passing):
         self.layer = layer
         self.name = name
         self.steps = as_size("SpectralNorm", "steps", steps)
-        self.epsilon = epsilon
+        self.epsilon = as_epsilon("SpectralNorm", epsilon)
         self.fit = fit
         draw = DEFAULT if rng is None else rng
         direction = self._unit(draw.normal(size=weight.shape[-1:]).astype(weight.dtype))
@@ -158,13 +158,14 @@ class SpectralNorm(Passing):
         weight = _weight_of("SpectralNorm", self.layer, self.name).value
         matrix, outputs = jax.lax.stop_gradient(_matrix(weight)), self.direction.value
         inputs = self._unit(matrix @ outputs)
-        if is_fitting(fit, self.fit):
-            for _ in range(self.steps):
-                inputs = self._unit(matrix @ outputs)
-                outputs = self._unit(inputs @ matrix)
-            self.direction.value = outputs
+        for _ in range(self.steps if is_fitting(fit, self.fit) else 0):
+            inputs = self._unit(matrix @ outputs)
+            outputs = self._unit(inputs @ matrix)
         divided = weight / (inputs @ _matrix(weight) @ outputs)
-        return _call_with(divided, self.layer, self.name, args, kwargs)
+        returned = _call_with(divided, self.layer, self.name, args, kwargs)
+        if is_fitting(fit, self.fit):
+            self.direction.value = outputs
+        return returned
 
     def _passes_to(self) -> tuple[Any, ...]:
         return (self.layer,)

@@ -1,24 +1,24 @@
 """`Repeat`: many layers of one kind, traced and compiled as one."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from graphstate.graph import take
-from graphstate.transform import checkpoint, scan, vmap
+from graphstate.transform import checkpoint, scan
 
-from ._passing import Passing
-from ._reset import reset_state
-from ._sizes import as_size
+from ._stacked import Stacked
 
 __all__ = ["Repeat"]
 
 
-class Repeat(Passing):
+class Repeat(Stacked):
     """Applies `n` layers of one kind, one after the other, by a scan: compile time does not grow with `n`.
 
     The layers are made by a mapped constructor, so that each is drawn by itself, and are one stacked Node: their
-    parameters have a leading axis of size `n`, and their paths begin with `layers`.
+    parameters have a leading axis of size `n`, and their paths begin with `layers`. What all of them share is given to
+    the call, `repeat(x, shared)`.
+
+    `repeat[i]` is a copy of a layer, and `repeat[i] = layer` puts it back; `repeat[:i]` is a Repeat of copies.
 
     Args:
         make: makes one layer, whose call returns what the next one takes, in the same shape and dtype.
@@ -32,13 +32,18 @@ class Repeat(Passing):
 
     Raises:
         RangeError: `n` is not a positive whole number.
+        AliasError: `make` puts a State that was there before into its layers.
 
     Example:
         >>> import graphstate as gs, jax.numpy as jnp
         >>> deep = gs.nn.Repeat(lambda: gs.nn.Sequential(gs.nn.Linear(8, 8), gs.nn.gelu), 64, checkpoint=True)
         >>> deep(jnp.ones((3, 8))).shape, len(deep), deep[0][0].weight.value.shape
         ((3, 8), 64, (8, 8))
+
+    Source: a scan over stacked parameters, as `haiku.layer_stack`.
     """
+
+    _sliced = "layers"
 
     def __init__(
         self,
@@ -49,11 +54,10 @@ class Repeat(Passing):
         policy: Callable[..., bool] | None = None,
         unroll: int = 1,
     ) -> None:
-        self.n = as_size("Repeat", "n", n)
         self.checkpoint = checkpoint or policy is not None
         self.policy = policy
         self.unroll = unroll
-        self.layers = vmap(make, axis_size=self.n)()
+        self.layers = self._make(make, n)
 
     def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """What the last layer returns.
@@ -68,23 +72,6 @@ class Repeat(Passing):
         """
         call = self._step_with(args, kwargs) if args or kwargs else _step(self.checkpoint, self.policy)
         return scan(call, x, self.layers, self.n, unroll=self.unroll)[0]
-
-    def __getitem__(self, index: int) -> Any:
-        """The layer at an index, taken out: what is written to it does not reach the stack."""
-        return take(self.layers, range(self.n)[index])
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self[index] for index in range(self.n))
-
-    def reset_state(self, batch_size: int | tuple[int, ...] | None = None) -> None:
-        """Resets the recurrent states of each layer, as `nn.reset_state` does."""
-        vmap(lambda layer: reset_state(layer, batch_size), axis_size=self.n)(self.layers)
-
-    def _passes_to(self) -> tuple[Any, ...]:
-        return (self.layers,)
 
     def _step_with(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any, Any], tuple[Any, None]]:
         def apply(x: Any, layer: Any) -> tuple[Any, None]:

@@ -60,7 +60,7 @@ class RotaryEmbedding(Node):
             DtypeError: `x` holds no floats.
         """
         x, positions = jnp.asarray(x), jnp.asarray(positions)
-        check_floats(name_of(self), x)
+        check_floats(self, x)
         if x.ndim < 3 or x.shape[-1] != self.features:
             needed = f"queries or keys of shape (..., time, heads, {self.features})"
             raise wrong_shape(self, needed, x, "Heads have an axis of their own.")

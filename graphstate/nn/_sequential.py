@@ -38,6 +38,8 @@ class Sequential(Passing):
         >>> model = gs.nn.Sequential(hidden=gs.nn.Linear(3, 4), out=gs.nn.Linear(4, 1, use_bias=False))
         >>> list(model.states()), model["out"] is model[1]
         ([('layers', 'hidden', 'bias'), ('layers', 'hidden', 'weight'), ('layers', 'out', 'weight')], True)
+
+    Source: `torch.nn.Sequential`.
     """
 
     layers: list[Layer] | dict[str, Layer]

@@ -1,5 +1,6 @@
 """Sizes, rates and choices of layers: what they can be."""
 
+import math
 import numbers
 import operator
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from typing import Any
 
 from ._errors import RangeError
 
-__all__ = ["as_choice", "as_divisor", "as_rate", "as_size", "as_sizes"]
+__all__ = ["as_choice", "as_divisor", "as_epsilon", "as_rate", "as_size", "as_sizes"]
 
 
 def as_size(layer: str, name: str, value: Any, *, least: int = 1) -> int:
@@ -49,6 +50,17 @@ def as_rate(layer: str, name: str, value: Any, meaning: str) -> float:
     """
     if not isinstance(value, numbers.Real) or not 0 <= float(value) <= 1:
         raise RangeError(f"{layer} needs a `{name}` from 0 to 1, {meaning}, but got {value!r}.")
+    return float(value)
+
+
+def as_epsilon(layer: str, value: Any) -> float:
+    """A finite number from 0 on, as is added to what is divided by.
+
+    Raises:
+        RangeError: it is none.
+    """
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= float(value) < math.inf:
+        raise RangeError(f"{layer} needs a finite number from 0 on as `epsilon`, but got {value!r}.")
     return float(value)
 
 

@@ -103,6 +103,8 @@ class ConvTranspose2d(_ConvTranspose):
         >>> import graphstate as gs, jax.numpy as jnp
         >>> gs.nn.ConvTranspose2d(3, 4, 3, stride=2)(jnp.ones((5, 6, 3))).shape
         (11, 13, 4)
+
+    Source: as for `ConvTranspose1d`.
     """
 
     spatial_dims = 2
@@ -117,6 +119,8 @@ class ConvTranspose3d(_ConvTranspose):
         >>> import graphstate as gs, jax.numpy as jnp
         >>> gs.nn.ConvTranspose3d(1, 2, 2, stride=2)(jnp.ones((3, 3, 3, 1))).shape
         (6, 6, 6, 2)
+
+    Source: as for `ConvTranspose1d`.
     """
 
     spatial_dims = 3

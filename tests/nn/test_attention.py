@@ -69,7 +69,8 @@ def test_a_cache_that_would_be_overrun_is_an_error_and_compiled_gives_nan() -> N
     attention(X[0, :3], decode=True)
     before = attention.cache.key.value
     with pytest.raises(
-        nn.ShapeError, match=r"KeyValueCache has room for 3 steps, but 1 more would overrun it\. Make it"
+        nn.ShapeError,
+        match=r"KeyValueCache \(MultiHeadAttention\.cache\) has room for 3 steps, but 1 more would overrun it\. ",
     ):
         attention(X[0, :1], decode=True)
     assert_array_equal(attention.cache.key.value, before)
@@ -80,15 +81,37 @@ def test_a_cache_that_would_be_overrun_is_an_error_and_compiled_gives_nan() -> N
 
 def test_a_cache_knows_its_batch_axes() -> None:
     match = (
-        r"KeyValueCache keeps steps of inputs with batch axes \(\), but got \(2,\)\. Call `reset_state\(batch_size=\(2,"
+        r"KeyValueCache \(MultiHeadAttention\.cache\) keeps steps of inputs with batch axes \(\), but got \(2,\)\. "
+        r"Call `reset_state\(batch_size=\(2,"
     )
     with pytest.raises(nn.ShapeError, match=match):
         make(cache_length=3)(X[:, :1], decode=True)
 
 
+def test_in_decoding_a_mask_is_one_for_all_that_the_cache_has_room_for() -> None:
+    attention, padding = make(cache_length=6, rotary=nn.RotaryEmbedding(2)), jnp.array([2, 0])  # steps before the first
+    mask = (jnp.arange(6)[None] >= padding[:, None])[:, None, None]
+    expected = attention(X, is_causal=True, mask=jnp.broadcast_to(mask[..., :5], (2, 1, 5, 5)))
+    nn.reset_state(attention, batch_size=2)
+    step = gs.jit(lambda x: attention(x, mask=jnp.broadcast_to(mask, (2, 1, x.shape[1], 6)), decode=True))
+    decoded = jnp.concatenate([step(X[:, :3]), step(X[:, 3:])], 1)
+    assert_allclose(decoded[0, 2:], expected[0, 2:], rtol=1e-5, atol=1e-6)
+    assert_allclose(decoded[1], expected[1], rtol=1e-5, atol=1e-6)
+    with pytest.raises(nn.ShapeError, match=r"a mask of shape \(1, 6\), \(2, 1, 1, 6\) or \(2, 2, 1, 6\), but got"):
+        attention(X[:, :1], mask=jnp.ones((1, 5), bool), decode=True)
+
+
+def test_a_stack_of_caches_is_reset_in_a_map() -> None:
+    layers = gs.vmap(lambda: make(cache_length=3), axis_size=2, rng="same")()
+    with pytest.raises(nn.ShapeError, match=r"a number of steps of shape \(\), but it is int32\[2\]\. Call a stack"):
+        nn.reset_state(layers)
+    gs.vmap(lambda layer: nn.reset_state(layer, 5))(layers)
+    assert layers.cache.key.value.shape == (2, 5, 3, 2, 2)
+
+
 @pytest.mark.parametrize("options", [{}, {"cache_length": 5}])
-def test_decoding_needs_a_cache_and_attends_to_itself_without_a_mask(options: dict[str, int]) -> None:
-    match = r"MultiHeadAttention decodes steps of its own input, without a `mask`, and with a cache: .*cache_length"
+def test_decoding_needs_a_cache_and_attends_to_itself(options: dict[str, int]) -> None:
+    match = r"MultiHeadAttention decodes steps of its own input, and with a cache: .*cache_length"
     with pytest.raises(nn.RangeError, match=match):
         make(**options)(X, X + 1, decode=True)
     if not options:

@@ -87,6 +87,16 @@ def test_another_input_is_an_error_before_anything_is_written(kind: type[nn.GRUC
     assert not cell.hidden.value.any()
 
 
+def test_a_stack_of_cells_is_reset_in_a_map() -> None:
+    cells = gs.vmap(lambda: nn.GRUCell(2, 3), axis_size=4)()
+    cells.hidden.value += 1
+    with pytest.raises(nn.ShapeError, match=r"of shape \(\d, 9\), but it is float32\[4,\d,9\]\. Call a stack"):
+        nn.reset_state(cells)
+    assert cells.hidden.value.all()
+    gs.vmap(lambda cell: nn.reset_state(cell, 5))(cells)
+    assert cells.hidden.value.shape == (4, 5, 3)
+
+
 def test_batch_sizes_are_whole_numbers() -> None:
     with pytest.raises(nn.RangeError, match=r"reset_state needs a whole number from 0 on as `batch_size`, but got 2\."):
         nn.RNNCell(2, 3).reset_state(2.5)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import Array
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 
 import graphstate as gs
 from graphstate import nn
@@ -28,14 +28,6 @@ def test_mean_and_spread_are_those_of_the_members(ensemble: nn.Ensemble) -> None
     mean, spread = ensemble.predict(X)
     assert_allclose(mean, ensemble(X).mean(0), rtol=1e-5, atol=1e-6)
     assert_allclose(spread, ensemble(X).std(0), rtol=1e-5, atol=1e-6)
-
-
-def test_members_are_counted_and_taken(ensemble: nn.Ensemble) -> None:
-    assert len(ensemble) == 3
-    assert isinstance(ensemble[-1], nn.Linear)
-    assert_array_equal(ensemble[-1].weight.value, ensemble.members.weight.value[2])
-    with pytest.raises(IndexError):
-        ensemble[3]
 
 
 def test_in_axes_give_each_member_an_input_of_its_own() -> None:

@@ -1,7 +1,6 @@
 """Each law for each layer: batches, maps, compilation, copies, dtypes, members."""
 
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,21 +10,20 @@ from jax import Array
 from numpy.testing import assert_allclose
 
 import graphstate as gs
+import graphstate.testing as gst
+from graphstate import nn
 from graphstate.graph import LongTermState, ParamState, diff
 from tests.nn.rows import ROWS, Row
 
 pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
 
 FLOATS = [name for name, row in ROWS.items() if not row.integers]
+TAKING_INTEGERS = [name for name in FLOATS if name.startswith(("Identity", "MaxPool", "AdaptiveMaxPool"))]
+CHECKED = [  # a row of each kind; `tests/testing` has some of the checks for each row, and all in its sweep
+    *("PReLU", "Linear", "Embedding", "LayerNorm", "BatchNorm", "Conv2d", "MaxPool2d", "LSTMCell"),
+    *("Dropout", "SpectralNorm", "Repeat", "Ensemble", "Sequential"),
+]
 LEARNING = [name for name, row in ROWS.items() if gs.states(gs.abstract(row.layer), ParamState)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Programs that run once on a few numbers are not worth XLA's optimisations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def assert_equal(actual: Any, expected: Any) -> None:
@@ -59,9 +57,24 @@ def test_a_map_and_leading_axes_give_what_a_loop_gives(row: Row) -> None:
         assert_equal(result, loop)
 
 
-@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_compiled_it_gives_what_it_gives_eagerly(row: Row) -> None:
-    x = row.input()
+class Called(gs.Node):
+    """The layer of a row, as a module of one argument."""
+
+    def __init__(self, row: Row) -> None:
+        self.row, self.layer = gs.graph.Static(row), row.layer()
+
+    def __call__(self, x: Array) -> Any:
+        return self.row.value.call(self.layer, x)
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_every_check_of_a_module_passes(name: str) -> None:
+    gst.check_module(lambda: Called(ROWS[name]), ROWS[name].input())
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name not in CHECKED])
+def test_compiled_it_gives_what_it_gives_eagerly(name: str) -> None:
+    row, x = ROWS[name], ROWS[name].input()
     assert_equal(gs.jit(row.call)(row.layer(), x), row.call(row.layer(), x))
 
 
@@ -79,6 +92,19 @@ def test_bfloat16_stays_bfloat16(row: Row) -> None:
     assert {state.value.dtype for state in gs.states(layer, ParamState).values()} <= {jnp.dtype(jnp.bfloat16)}
     y = gs.eval_shape(row.call, layer, row.input().astype(jnp.bfloat16))
     assert {leaf.dtype for leaf in jax.tree.leaves(y)} == {jnp.dtype(jnp.bfloat16)}
+
+
+@pytest.mark.parametrize("name", [name for name in FLOATS if name not in TAKING_INTEGERS])
+def test_whole_numbers_are_an_error_before_anything_is_written(name: str) -> None:
+    layer, x = ROWS[name].layer(), ROWS[name].input()
+    before = gs.state(layer)
+    for wrong in (x.astype(int), x > 0):
+        with (
+            gs.environ.context(fit=True),
+            pytest.raises(nn.DtypeError, match=r"takes floats, but got (int32|bool)\["),
+        ):
+            ROWS[name].call(layer, wrong)
+    assert all((value == before[path]).all() for path, value in gs.state(layer).items())
 
 
 @pytest.mark.parametrize("name", LEARNING)

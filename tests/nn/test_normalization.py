@@ -89,6 +89,16 @@ def test_an_instance_has_spatial_axes() -> None:
         nn.GroupNorm(3, 1, spatial_dims=-1)
 
 
+@pytest.mark.parametrize("epsilon", [-1e-6, float("nan"), "1e-5", None, True])
+def test_what_is_added_to_the_variance_is_not_negative(epsilon: object) -> None:
+    with pytest.raises(nn.RangeError, match=r"RMSNorm needs a finite number from 0 on as `epsilon`, but got "):
+        nn.RMSNorm(3, epsilon=epsilon)
+    with pytest.raises(nn.RangeError, match=r"BatchNorm needs a finite number from 0 on as `epsilon`, but got "):
+        nn.BatchNorm(3, epsilon=epsilon)
+    with pytest.raises(nn.RangeError, match=r"SpectralNorm needs a finite number from 0 on as `epsilon`, but got "):
+        nn.SpectralNorm(nn.Linear(3, 2), epsilon=epsilon)
+
+
 def test_a_stack_of_norms_is_called_in_a_map() -> None:
     layer = nn.LayerNorm(4)
     layer.bias.value = jnp.zeros((2, 4))

@@ -29,6 +29,14 @@ def test_the_largest_keeps_the_dtype(dtype: object) -> None:
     assert nn.AdaptiveMaxPool1d(1)(X.astype(dtype)).dtype == dtype
 
 
+def test_the_largest_of_booleans_is_whether_there_is_one() -> None:
+    assert nn.MaxPool1d(2)(X > 4).ravel().tolist() == [False, True]
+    assert nn.AdaptiveMaxPool1d(2)(X > 4).ravel().tolist() == [False, True]
+    for pool in (nn.MaxPool1d(2), nn.AdaptiveMaxPool1d(2)):
+        with pytest.raises(nn.DtypeError, match=r"MaxPool1d looks for the largest, .* booleans, but got complex6"):
+            pool(X.astype(complex))
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_a_mean_of_many_narrow_floats_neither_stalls_nor_overflows(dtype: object) -> None:
     y = nn.AvgPool1d(1024)(jnp.full((1024, 1), 100, dtype))
@@ -55,6 +63,12 @@ def test_an_input_without_room_for_a_window_is_an_error() -> None:
         nn.AvgPool2d(2)(X)
     with pytest.raises(nn.ShapeError, match=r"AdaptiveAvgPool1d takes .* with at least 1 places, but got "):
         nn.AdaptiveAvgPool1d(2)(X[:0])
+
+
+@pytest.mark.parametrize("padding", [2, ((0, 2),)])
+def test_no_window_holds_padding_alone(padding: object) -> None:
+    with pytest.raises(nn.RangeError, match=r"MaxPool1d needs less padding than its window .* for window=2\. Pad"):
+        nn.MaxPool1d(2, padding=padding)
 
 
 def test_sizes_are_positive() -> None:

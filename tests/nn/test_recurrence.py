@@ -53,6 +53,12 @@ def test_the_last_state_can_be_returned_and_begun_with() -> None:
     assert rnn.cell.hidden.value.shape == (2,)
 
 
+def test_a_beginning_for_a_state_that_there_is_not_is_an_error() -> None:
+    match = r"RNN takes as `initial` values of the states that its cell carries, hidden, memory, but got one called 'h'"
+    with pytest.raises(gs.errors.UpdateError, match=match):
+        make()(XS, initial={"h": jnp.zeros((2, 2))})
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 def test_steps_beyond_the_length_change_nothing_and_give_zeros(reverse: bool) -> None:
     rnn = make(reverse=reverse)
@@ -79,9 +85,16 @@ def test_both_directions_are_joined() -> None:
     assert_allclose(first["hidden"], ys[:, 0, 2:])
 
 
+def test_each_direction_begins_with_its_state() -> None:
+    both = nn.Bidirectional(nn.GRUCell(3, 2), nn.GRUCell(3, 1))
+    _, last = both(XS, return_state=True)
+    expected = [both.forward(XS, initial=last[0]), both.backward(XS, initial=last[1])]
+    assert_allclose(both(XS, initial=last), jnp.concatenate(expected, -1), rtol=1e-5, atol=1e-6)
+
+
 def test_a_call_that_fails_leaves_the_cell_as_it_was() -> None:
     rnn = make()
-    with pytest.raises(nn.ShapeError, match=r"takes activations of shape \(\.\.\., 3\), but got float32\[2,4\]"):
+    with pytest.raises(nn.ShapeError, match=r"LSTMCell \(RNN\.cell\) takes activations .* but got float32\[2,4\]"):
         rnn(jnp.ones((2, 5, 4)))
     assert rnn.cell.hidden.value.shape == (2,)
 
@@ -101,6 +114,16 @@ def test_what_stands_in_steps_that_do_not_count_reaches_no_gradient() -> None:
     gradient = gs.jit(gs.grad(loss))
     expected, actual = (gradient(make(), XS.at[1, 2:].set(padding)) for padding in (0.0, jnp.nan))
     jax.tree.map(assert_array_equal, actual, expected)
+
+
+@pytest.mark.parametrize("wrong", [5, -1])
+def test_a_length_is_a_number_of_steps_and_where_it_cannot_be_known_more_are_all(wrong: int) -> None:
+    rnn, match = make(), rf"RNN takes as `lengths` numbers from 0 to 4, the number of steps, but got {wrong}\. Are"
+    with pytest.raises(nn.RangeError, match=match):
+        rnn(XS, lengths=jnp.array([4, wrong]))
+    if wrong > 4:
+        ys = gs.jit(lambda lengths: rnn(XS, lengths=lengths))(jnp.array([4, wrong]))
+        assert_allclose(ys, rnn(XS), rtol=1e-5, atol=1e-6)
 
 
 def test_what_is_no_sequence_is_an_error() -> None:
