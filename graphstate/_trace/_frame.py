@@ -183,6 +183,10 @@ class Frame:
         """What the packed value `outer` of an outer Cell becomes inside; recorded in `self.trace`."""
         return copied(outer)
 
+    def lane_axis(self, cell: Any) -> Any:
+        """The axis at which an outer Cell is mapped in this frame, where it is."""
+        return None
+
     def canonical(self, cell: Any) -> Any:
         """The Cell that `cell` is in this frame: its copy, if it came in as an argument here or further out."""
         if self.parent is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from graphstate._trace import current_home, outer_value, pack, unpack
+from graphstate._trace import current_frame, current_home, outer_value, pack, unpack
 
 from ._attributes import read_attributes, write_attribute
 from ._blueprint import new_states
@@ -17,7 +17,7 @@ from ._flatten import flatten_within, note_origins, state_head_of, unflatten
 from ._heads import DictHead, ListHead, NodeHead, PytreeHead, StateHead
 from ._node import Node
 from ._plan import read_arrays
-from ._state import State
+from ._state import State, metadata_in
 from ._walked import Walked, walk, walked
 
 __all__ = ["clone", "copy_graph", "copy_node", "copy_state", "copy_value"]
@@ -110,4 +110,5 @@ def copy_state(state: State) -> State:
     """A new State with the same value."""
     (copied,) = new_states(state_head_of(state), [outer_value(state)], current_home())
     copied._place = state._place
+    copied._metadata = metadata_in(current_frame(), state)
     return copied

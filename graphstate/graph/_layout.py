@@ -10,14 +10,15 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
-from graphstate._trace import outer_value, unpack
+from graphstate._trace import current_frame, outer_value, unpack
 from graphstate.errors import StructureError, UpdateError
 
+from ._axis_names import unnamed
 from ._graphdef import GraphDef
 from ._heads import ArrayHead, StateHead
 from ._kept import Kept
 from ._path import Part, Path, follow, part_order, path_from, show_path, write_path
-from ._state import State
+from ._state import State, metadata_in
 from ._ways import Paths, Ways
 
 __all__ = [
@@ -45,13 +46,17 @@ class Record(NamedTuple):
 class LiveRecord:
     """The record of a live State; its value is read only where a filter asks for it."""
 
-    __slots__ = ("_state", "metadata", "tags", "type")
+    __slots__ = ("_state", "tags", "type")
 
     def __init__(self, state: State) -> None:
         self._state = state
         self.type = type(state)
         self.tags = state._tags
-        self.metadata = state._metadata
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the State was given at construction."""
+        return metadata_in(current_frame(), self._state)
 
     @property
     def value(self) -> Any:
@@ -229,7 +234,7 @@ def _layout_of(graphdef: GraphDef) -> Layout:
     # Row r of the table is place r + 1 of the graph: the root, which has no part, is left out.
     edges = [(parent - 1, part) for parent, part in graphdef.edges[1:]]
     heads = graphdef.heads
-    leaves: list[Any] = [(place - 1, heads[place]) for place in graphdef.leaves]
+    leaves: list[Any] = [(place - 1, unnamed(heads[place])) for place in graphdef.leaves]
     return _compact(edges, leaves, () if graphdef.is_tree else list(_detours(graphdef)))
 
 

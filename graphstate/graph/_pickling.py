@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from graphstate._compat import Tracer
-from graphstate._trace import current_home, outer_value, pack, settle, unpack
+from graphstate._trace import current_frame, current_home, outer_value, pack, settle, unpack
 from graphstate.errors import TraceContextError
 
 from ._attributes import read_attributes, state_extras, write_attribute
@@ -26,7 +26,7 @@ from ._foreign import foreign_type
 from ._graphstate import GraphState
 from ._layout import Layout
 from ._node import Node, touch
-from ._state import State
+from ._state import State, metadata_in
 from ._summary import summarize_value
 
 __all__ = ["freeze", "make_graphstate", "reduce_node", "reduce_state"]
@@ -143,7 +143,7 @@ def _member(group: Group, number: int) -> Node:
 def reduce_state(state: State) -> tuple[Any, ...]:
     """How a State is pickled: its value, with PRNG keys as key data, and what was given at construction."""
     value = freeze(unpack(outer_value(state)))
-    held = (value, state._tags, dict(state._metadata), dict(state_extras(state)))
+    held = (value, state._tags, dict(metadata_in(current_frame(), state)), dict(state_extras(state)))
     return _make_state, (type(state),), held, None, None, _fill_state
 
 

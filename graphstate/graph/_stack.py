@@ -17,6 +17,7 @@ from graphstate.errors import AliasError, AxisError, StateTypeError, StructureEr
 
 from ._attributes import is_graph_object
 from ._axes import StateAxes
+from ._axis_names import lane_axes, with_lanes, without_lanes
 from ._diff import diff
 from ._flatten import note_origins, unflatten
 from ._graphdef import GraphDef
@@ -70,7 +71,7 @@ def stack(nodes: Sequence[Any], axis: int | StateAxes | None = 0) -> Any:
         column[0] if lane.axis is None else jax.tree.map(lambda *each, lane=lane: _stack_arrays(each, lane), *column)
         for lane, column in zip(lanes, columns, strict=True)
     ]
-    return _assemble(flats, lanes, values)
+    return _assemble(flats, with_lanes(first.graphdef, _places(lanes), None), lanes, values)
 
 
 def unstack(node: Any, axis: int | StateAxes | None = 0) -> list[Any]:
@@ -94,7 +95,8 @@ def unstack(node: Any, axis: int | StateAxes | None = 0) -> list[Any]:
     lanes = _lanes(flat, axis)
     stacked = [leaf_value(flat.objects[lane.place]) for lane in lanes]
     size = _size(lanes, stacked, "unstack")
-    return [_assemble([flat], lanes, _members(lanes, stacked, index)) for index in range(size)]
+    graphdef = without_lanes(flat.graphdef, _places(lanes))
+    return [_assemble([flat], graphdef, lanes, _members(lanes, stacked, index)) for index in range(size)]
 
 
 def take(node: Any, index: Any, axis: int | StateAxes | None = 0) -> Any:
@@ -121,7 +123,8 @@ def take(node: Any, index: Any, axis: int | StateAxes | None = 0) -> Any:
     lanes = _lanes(flat, axis)
     stacked = [leaf_value(flat.objects[lane.place]) for lane in lanes]
     chosen = _checked_index(index, _size(lanes, stacked, "take"))
-    return _assemble([flat], lanes, _members(lanes, stacked, chosen))
+    graphdef = flat.graphdef if np.ndim(chosen) else without_lanes(flat.graphdef, _places(lanes))
+    return _assemble([flat], graphdef, lanes, _members(lanes, stacked, chosen))
 
 
 # Axes
@@ -145,6 +148,11 @@ def _lanes(flat: Walked, axis: int | StateAxes | None) -> list[_Lane]:
         _Lane(place, show_path(flat.graphdef.path(place)), _axis_of(flat, place, axis))
         for place in flat.graphdef.leaves
     ]
+
+
+def _places(lanes: Sequence[_Lane]) -> dict[int, int]:
+    """The places with a lane axis, and where that is."""
+    return lane_axes((lane.place, lane.axis) for lane in lanes)
 
 
 def _axis_of(flat: Walked, place: int, axis: int | StateAxes | None) -> Axis:
@@ -317,9 +325,9 @@ def _check_index_type(index: Any, dtype: Any, shape: Sequence[int]) -> None:
         )
 
 
-def _assemble(flats: Sequence[Walked], lanes: Sequence[_Lane], values: Sequence[Any]) -> Any:
-    """A graph of the structure of `flats` with other values; what has no lane axis stays the same object."""
-    graphdef, objects = flats[0].graphdef, flats[0].objects
+def _assemble(flats: Sequence[Walked], graphdef: GraphDef, lanes: Sequence[_Lane], values: Sequence[Any]) -> Any:
+    """A graph that has the places of `flats`, but other values; what has no lane axis stays the same object."""
+    objects = flats[0].objects
     packed = [
         pack(value) if isinstance(graphdef.heads[lane.place], StateHead) else value
         for lane, value in zip(lanes, values, strict=True)

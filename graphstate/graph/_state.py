@@ -10,15 +10,18 @@ State
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from graphstate._compat import current_trace, enclosing_traces
-from graphstate._trace import Cell, is_lost, peek
+from graphstate._trace import Cell, Frame, current_frame, is_lost, peek
 from graphstate.errors import GraphStateError, StructureError
 
 from ._summary import summarize_labels, summarize_value
 
 __all__ = ["BatchState", "HiddenState", "LongTermState", "ParamState", "ShortTermState", "State"]
+
+AXES: Final = "axes"
+"""The metadata that names the axes of the array."""
 
 
 class State(Cell):
@@ -31,7 +34,9 @@ class State(Cell):
     Args:
         value: what the State holds at first. Another shape, dtype or structure may be written later.
         tags: labels for filters, as `"frozen"` or `("frozen", "encoder")`; static.
-        metadata: anything hashable, by name; static, kept by every transform.
+        metadata: anything hashable, by name; static, kept by every transform. `axes` is a tuple that names each axis
+            of the array (None for one without a name), as `parallel.place` takes it: a map that stacks lanes adds its
+            `axis_name` there, and in a lane that is gone again.
 
     Raises:
         StateTypeError: `value` has a leaf that is neither an array nor a number, or is a State.
@@ -66,8 +71,8 @@ class State(Cell):
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """The metadata given at construction, read-only."""
-        return self._metadata
+        """The metadata given at construction, read-only; `axes` as they are where the caller runs."""
+        return metadata_in(current_frame(), self) if AXES in self._metadata else self._metadata
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -99,6 +104,39 @@ class State(Cell):
         from ._copying import copy_graph  # as above
 
         return copy_graph(self, memo)
+
+
+def metadata_in(frame: Frame | None, state: State) -> Mapping[str, Any]:
+    """The metadata of a State as code that runs in `frame` sees it, whose lanes have their slices of the value."""
+    if frame is None or AXES not in state._metadata:
+        return state._metadata
+    state = frame.copy_of(state)
+    metadata = state._metadata
+    names = metadata.get(AXES)
+    axes = _lane_axes(frame, state)
+    if not axes or not isinstance(names, tuple):
+        return metadata
+    for axis in axes:
+        names = without_name(names, axis)
+    return MappingProxyType({**metadata, AXES: names})
+
+
+def without_name(names: tuple[Any, ...], axis: int) -> tuple[Any, ...]:
+    """The names of the axes without one of them."""
+    position = axis % len(names) if names else 0
+    return names[:position] + names[position + 1 :]
+
+
+def _lane_axes(frame: Frame | None, state: State) -> list[int]:
+    """The axes at which a State of the closure is mapped by the frames between it and `frame`, outermost first."""
+    born = state._home and state._home.trace()
+    homes = [] if born is None else list(enclosing_traces(born))
+    found: list[int] = []
+    while frame is not None and all(frame.trace is not each for each in homes):
+        axis = frame.lane_axis(state)
+        found[:0] = [axis] if isinstance(axis, int) else []
+        frame = frame.parent
+    return found
 
 
 def is_out_of_reach(cell: Cell) -> bool:

@@ -7,6 +7,9 @@ that is kept on the plan of the first of them, for as long as all the plans are 
 from collections.abc import Sequence
 from typing import Any
 
+from graphstate._trace import Frame, current_frame
+
+from ._axis_names import seen_in
 from ._flatten import Flat, flatten
 from ._graphdef import GraphDef
 from ._node import Node
@@ -36,6 +39,18 @@ class Walked:
 
 def walk(root: Any) -> Walked:
     """The graph that starts at `root`: a Node, a State, or any pytree of these."""
+    found = _walk(root)
+    frame = current_frame()
+    return found if frame is None else _seen_in(frame, found)
+
+
+def _seen_in(frame: Frame, found: Walked) -> Walked:
+    """A graph as it is in lanes that have their slices of its States."""
+    graphdef = seen_in(frame, found.graphdef, found.objects)
+    return found if graphdef is found.graphdef else Walked(graphdef, found.objects, found.leaves)
+
+
+def _walk(root: Any) -> Walked:
     if isinstance(root, Node):
         plan = plan_of(root)
         return Walked(plan.graphdef, plan.objects(root), plan.leaves)

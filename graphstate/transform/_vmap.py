@@ -9,9 +9,8 @@ from graphstate._lift.call._arguments import gather
 from graphstate._lift.call._lifted import Lifted
 from graphstate._lift.call._streams import Hold
 from graphstate._lift.lanes._axes import as_state_axes
-from graphstate._lift.lanes._lanes import LaneFrame, check_rng
+from graphstate._lift.lanes._lanes import check_rng
 from graphstate._lift.lanes._mapping import MapCall, MapOptions
-from graphstate._trace import current_frame
 from graphstate.filters import Filter
 from graphstate.graph import StateAxes
 
@@ -88,20 +87,8 @@ class StatefulMapping(Lifted):
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the function in all lanes."""
         arguments = gather(args, kwargs, self.transform, self.function)
-        options = self.options
-        if options.axis_name is None:
-            options = options._replace(axis_name=_own_axis_name())
         with Hold() as hold:
-            return MapCall(self.function, options, arguments, self.watch(), hold).run()
-
-
-def _own_axis_name() -> str:
-    """A name for the lane axis where the user gives none: one for each depth, so that JAX's caches are hit."""
-    depth, frame = 0, current_frame()
-    while frame is not None:
-        depth += isinstance(frame, LaneFrame)
-        frame = frame.parent
-    return f"graphstate lane {depth}"
+            return MapCall(self.function, self.options, arguments, self.watch(), hold).run()
 
 
 def vmap(

@@ -7,9 +7,10 @@ from typing import Any, Final
 import jax
 import numpy as np
 
-from graphstate._trace import copied, immutable, outer_value, unpack
+from graphstate._trace import Frame, copied, immutable, local, outer_value, unpack
 from graphstate.errors import StateTypeError
 from graphstate.graph._attributes import is_graph_object
+from graphstate.graph._axis_names import named_places, seen_in
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._heads import DictHead, ListHead, NodeHead, StateHead
 from graphstate.graph._path import shorten_path
@@ -126,10 +127,11 @@ class Arguments:
         shape: which of them are what.
         roots: the graph objects, with their `plans`.
         joint: the graph of all of them.
+        graphdef: its structure, as it is where the caller runs.
         targets: the States and arrays of that graph, in order.
     """
 
-    __slots__ = ("joint", "leaves", "plans", "roots", "shape", "targets")
+    __slots__ = ("graphdef", "joint", "leaves", "plans", "roots", "shape", "targets")
 
     def __init__(self, leaves: Sequence[Any], shape: Shape, joint: Joint | None = None) -> None:
         self.leaves = leaves
@@ -138,11 +140,13 @@ class Arguments:
         self.plans = [plan_of(root) for root in self.roots]
         self.joint = joint or Joint(self.roots, self.plans)
         self.targets = self.joint.leaves(self.plans)
+        frame, graphdef = local.frame, self.joint.graphdef
+        self.graphdef: GraphDef = graphdef if frame is None else self._seen_in(frame, graphdef)
 
-    @property
-    def graphdef(self) -> GraphDef:
-        """The structure of the joint graph."""
-        return self.joint.graphdef
+    def _seen_in(self, frame: Frame, graphdef: GraphDef) -> GraphDef:
+        if not self.roots or not named_places(graphdef):
+            return graphdef
+        return seen_in(frame, graphdef, dict(zip(graphdef.leaves, self.targets, strict=True)))
 
     def objects(self) -> Sequence[Any]:
         """The object at each place of the joint graph."""

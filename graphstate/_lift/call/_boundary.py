@@ -7,7 +7,7 @@ JAX; and `arrive`, outside, applies both to the caller's objects.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import jax
@@ -17,6 +17,7 @@ from graphstate._lift.watch._seen import by_id
 from graphstate._trace import Frame, check_in_place, commit, pack, unpack
 from graphstate.errors import StateTypeError, TraceContextError
 from graphstate.graph._attributes import cached_properties, is_graph_object
+from graphstate.graph._axis_names import lane_axes, with_lanes, without_lanes
 from graphstate.graph._flatten import Flat, flatten_within, unflatten
 from graphstate.graph._graphdef import GraphDef
 from graphstate.graph._heads import ArrayHead, StateHead
@@ -65,7 +66,13 @@ class Inside:
         self.initial = initial
 
 
-def enter(frame: Frame, arguments: Arguments, values: Sequence[Any], arrays: Sequence[Any]) -> tuple[Inside, Any, Any]:
+def enter(
+    frame: Frame,
+    arguments: Arguments,
+    values: Sequence[Any],
+    arrays: Sequence[Any],
+    axes: Sequence[Any] | None = None,
+) -> tuple[Inside, Any, Any]:
     """Builds the arguments in the trace of `frame`.
 
     Args:
@@ -73,11 +80,12 @@ def enter(frame: Frame, arguments: Arguments, values: Sequence[Any], arrays: Seq
         arguments: the arguments outside.
         values: the values of `arguments.targets`, as they are inside.
         arrays: the leaves that are no graph objects, as they are inside.
+        axes: for each of `arguments.targets` the axis whose slice is inside; None for what is whole there.
 
     Returns:
         The copies, and `args` and `kwargs` to call the user's function with.
     """
-    shape, graphdef = arguments.shape, arguments.graphdef
+    shape, graphdef = arguments.shape, _structure_inside(arguments, axes)
     leaves: list[Any] = [None] * len(arguments.leaves)
     for spot, value in zip(shape.rest, arrays, strict=True):
         leaves[spot] = value
@@ -90,6 +98,14 @@ def enter(frame: Frame, arguments: Arguments, values: Sequence[Any], arrays: Seq
             frame.aliases[id(target)], frame.origins[id(copy)] = copy, target
     inside.given = args, kwargs = jax.tree.unflatten(shape.treedef, leaves)
     return inside, args, kwargs
+
+
+def _structure_inside(arguments: Arguments, axes: Sequence[Any] | None) -> GraphDef:
+    """The structure of the arguments' graph, where the names of axes are those of what is inside."""
+    graphdef = arguments.graphdef
+    if axes is None or not arguments.roots:
+        return graphdef
+    return without_lanes(graphdef, lane_axes(zip(graphdef.leaves, axes, strict=True)))
 
 
 def _build(graphdef: GraphDef, arguments: Arguments, values: Sequence[Any], count: int) -> Inside:
@@ -166,6 +182,16 @@ class Restructuring:
         """Whether the object at a place, or a part of it, was there before."""
         known = {each for each, _ in (*self.origins, *self.outside)}
         return not known.isdisjoint(self.graphdef.reachable(place))
+
+    def stacked(self, axes: Sequence[Any], name: Any) -> "Restructuring":
+        """The same, of lanes whose values were stacked.
+
+        Args:
+            axes: for each of `fresh` its lane axis; None for what has none.
+            name: the name of the lane axis.
+        """
+        lanes = lane_axes(zip(self.fresh, axes, strict=True))
+        return replace(self, graphdef=with_lanes(self.graphdef, lanes, name))
 
 
 @dataclass(frozen=True, slots=True)

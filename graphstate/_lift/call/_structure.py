@@ -6,11 +6,11 @@ from typing import Any
 
 from graphstate.errors import StructureError, some_of
 from graphstate.graph._diff import diff
-from graphstate.graph._flatten import flatten
 from graphstate.graph._graphdef import GraphDef
+from graphstate.graph._heads import TupleHead
 
 from ._arguments import Arguments, argument_names, function_name
-from ._boundary import Departure
+from ._boundary import Departure, Inside
 
 __all__ = ["check_same_structure"]
 
@@ -21,6 +21,7 @@ def check_same_structure(
     transform: str,
     function: Callable[..., Any],
     signature: Callable[..., Any] | None = None,
+    inside: Inside | None = None,
 ) -> None:
     """Refuses a change of the structure of Nodes in the arguments.
 
@@ -30,6 +31,7 @@ def check_same_structure(
         transform: the name of the transform, for messages.
         function: the user's function, for messages.
         signature: the function that names the arguments, where it is another one.
+        inside: what went in, as it was inside, where that differs.
 
     Raises:
         StructureError: naming what has changed, by its path.
@@ -37,7 +39,8 @@ def check_same_structure(
     if departure.is_same:
         return
     assert departure.restructuring is not None
-    before = flatten(tuple(arguments.roots)).graphdef
+    graphdef = arguments.graphdef if inside is None else inside.graphdef
+    before = graphdef if len(arguments.roots) > 1 else _within_tuple(graphdef)
     differences = diff(before, _without_results(departure.restructuring.graphdef, len(arguments.roots)))
     names = argument_names(arguments.shape.treedef, signature or function)
     labels = [names[spot] for spot in arguments.shape.spots]
@@ -49,6 +52,12 @@ def check_same_structure(
         "it before or after the call.",
         told,
     )
+
+
+def _within_tuple(graphdef: GraphDef) -> GraphDef:
+    """The graph of a tuple whose one element is the root of this graph."""
+    children = [tuple([child + 1 for child in each]) for each in graphdef.children]
+    return GraphDef((TupleHead(), *graphdef.heads), ((1,), *children))
 
 
 def _without_results(graphdef: GraphDef, count: int) -> GraphDef:

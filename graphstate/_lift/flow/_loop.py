@@ -7,6 +7,7 @@ have no axis: they are carried, and every step draws afresh.
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,16 @@ import jax.numpy as jnp
 
 from graphstate import environ
 from graphstate._lift.call._arguments import function_name, gather, shown, target_names
-from graphstate._lift.call._boundary import Departure, FromArgument, FromGraph, FromOutside, arrive, enter, leave
+from graphstate._lift.call._boundary import (
+    Departure,
+    FromArgument,
+    FromGraph,
+    FromOutside,
+    Inside,
+    arrive,
+    enter,
+    leave,
+)
 from graphstate._lift.call._capture import CaptureFrame, Program, read_source, trace_program, unread_inputs
 from graphstate._lift.call._lane_stream import is_stream, read_lazily
 from graphstate._lift.call._progress import Bar, NoBar, loop_bar
@@ -89,6 +99,7 @@ class LoopCall:
             number not in owned and not is_stream(target, value)
             for number, (target, value) in enumerate(zip(self.arguments.targets, self.values, strict=True))
         ]
+        self._axes = [0 if sliced else None for sliced in self.is_sliced]
 
     def _targets_of_carry(self) -> set[int]:
         """The numbers of the targets that the carry reaches; none of them may be scanned too."""
@@ -198,14 +209,14 @@ class LoopCall:
         def step(values: list[Any], arrays: list[Any], slices: list[Any], x_arrays: list[Any]) -> tuple[Any, _Note]:
             whole, part = iter(values), iter(slices)
             targets = [next(part) if sliced else next(whole) for sliced in self.is_sliced]
-            inside, args, kwargs = enter(frame, self.arguments, targets, [*arrays, *x_arrays])
+            inside, args, kwargs = enter(frame, self.arguments, targets, [*arrays, *x_arrays], self._axes)
             name_cells(frame, inside, self.arguments, self.step, self.watch)
             with self.watch.guarded():
                 result = self.step(*args, **kwargs)
             self._check_pair(result)
             leaving = leave(frame, inside, result, self.transform)
             departure = leaving.departure
-            self._check_structure(departure, result[0])
+            self._check_structure(departure, inside, result[0])
             self._check_aliases(frame)
             written = frame.written()
             changed = dict(zip(departure.written, leaving.written, strict=True))
@@ -213,7 +224,7 @@ class LoopCall:
             sliced_written = tuple(number for number in departure.written if self.is_sliced[number])
             found = [unpack(slot.value) for slot in written]
             outputs = (leaving.results[len(arrays) :], [changed[number] for number in sliced_written], leaving.fresh)
-            note = _Note(departure, sliced_written, tuple(slot.cell for slot in written))
+            note = _Note(_stacked(departure, len(leaving.fresh)), sliced_written, tuple(slot.cell for slot in written))
             return (_Carry(after, leaving.results[: len(arrays)], found), outputs), note
 
         avals = jax.tree.map(slice_type, (scanned, xs_arrays))
@@ -227,8 +238,8 @@ class LoopCall:
                 "output."
             )
 
-    def _check_structure(self, departure: Departure, carry: Any) -> None:
-        check_same_structure(departure, self.arguments, self.transform, self.function, self.step)
+    def _check_structure(self, departure: Departure, inside: Inside, carry: Any) -> None:
+        check_same_structure(departure, self.arguments, self.transform, self.function, self.step, inside)
         treedef: Any = jax.tree.structure(carry)
         check_same_objects(departure, self.arguments, self.init_treedef, treedef, self.transform, self.function)
         for source in departure.sources[treedef.num_leaves :]:
@@ -293,3 +304,10 @@ class LoopCall:
         written = [finals[number] for number in note.departure.written]
         result: tuple[Any, Any] = arrive(note.departure, self.arguments, [*last.arrays, *outputs], written, fresh)
         return result
+
+
+def _stacked(departure: Departure, fresh: int) -> Departure:
+    """What comes out of a step, as it comes out of all of them: its new Nodes are outputs, and are stacked."""
+    if departure.restructuring is None:
+        return departure
+    return replace(departure, restructuring=departure.restructuring.stacked([0] * fresh, None))

@@ -90,6 +90,10 @@ class LaneFrame(HoldingFrame):
 
     # Into the lane
 
+    def lane_axis(self, cell: Cell) -> Axis:
+        """The axis at which a State of the closure is mapped, or None."""
+        return self.axis_of(cell)
+
     def entering(self, cell: Cell, held: Any) -> Any:
         """The packed value that a State without an axis has in a lane."""
         return LaneStream(self, cell, held) if self.rng != "same" and is_stream(cell, held) else held

@@ -162,8 +162,7 @@ class LaneCall:
 
     def make_frame(self, lanes: int) -> LaneFrame:
         """The frame that the lanes run in."""
-        options = self.options
-        return LaneFrame(self.hold, lanes, options.axis_name, options.rng, self._in_axis)
+        raise AssertionError
 
     def launch(self, frame: Any, inputs: list[Any], axes: list[Axis], lanes: int) -> list[Any]:
         """Runs the lanes; returns the `leavers` as they come out."""
@@ -252,7 +251,7 @@ class LaneCall:
             next(following) if self.enters(self.specs[spot]) else self.arguments.leaves[spot]
             for spot in self.arguments.shape.rest
         ]
-        inside, args, kwargs = enter(frame, self.arguments, values, arrays)
+        inside, args, kwargs = enter(frame, self.arguments, values, arrays, self.axes)
         name_cells(frame, inside, self.arguments, self.function, self.watch)
         for (state, _, _), value in zip(self.closed, following, strict=True):
             packed = pack(value)
@@ -309,7 +308,11 @@ class LaneCall:
         self._slots = [
             (slot.cell, self._exit_slot(frame, slot)) for slot in frame.written() if not frame.is_private(slot)
         ]
-        self._departure = dataclasses.replace(departure, written=tuple(number for number, _ in self._written))
+        self._departure = dataclasses.replace(
+            departure,
+            written=tuple(number for number, _ in self._written),
+            restructuring=self._named(departure.restructuring),
+        )
 
     def _namer(self, number: int) -> Callable[[], str]:
         """How messages call one of the arguments' States or arrays; names are long to find, and seldom needed."""
@@ -388,6 +391,13 @@ class LaneCall:
         self._check_origins(owners, restructuring)
         return exits
 
+    def _named(self, restructuring: Restructuring | None) -> Restructuring | None:
+        """What comes out, with the lane axis among the names of the axes of new States."""
+        if restructuring is None:
+            return None
+        axes = [exit_.axis if isinstance(exit_, Exit) else None for exit_ in self._fresh]
+        return restructuring.stacked(axes, self.options.axis_name)
+
     def _check_origins(self, owners: Owners, restructuring: Restructuring) -> None:
         """What came in and comes out at another place keeps its axis."""
         numbers = {place: number for number, place in enumerate(self.arguments.graphdef.leaves)}
@@ -429,6 +439,11 @@ class LaneCall:
 class MapCall(LaneCall):
     """One call of a function that is mapped by `jax.vmap`, or another function of its form."""
 
+    def make_frame(self, lanes: int) -> LaneFrame:
+        """The frame that the lanes run in."""
+        name = _own_axis_name() if self.options.axis_name is None else self.options.axis_name
+        return LaneFrame(self.hold, lanes, name, self.options.rng, self._in_axis)
+
     def launch(self, frame: LaneFrame, inputs: list[Any], axes: list[Axis], lanes: int) -> list[Any]:
         """Runs all lanes in one call of the mapping function, out of which everything comes stacked at axis 0."""
 
@@ -438,9 +453,18 @@ class MapCall(LaneCall):
 
         # A map needs an input that has its axis; where there is none, the last one stands in.
         stacked: list[Any] = self.options.mapping(
-            body, in_axes=([*axes, 0],), out_axes=0, axis_size=lanes, axis_name=self.options.axis_name
+            body, in_axes=([*axes, 0],), out_axes=0, axis_size=lanes, axis_name=frame.axis_name
         )([*inputs, np.zeros((lanes, 0), np.bool_)])
         return stacked
+
+
+def _own_axis_name() -> str:
+    """A name for the lane axis where the user gives none: one for each depth, so that JAX's caches are hit."""
+    depth, frame = 0, current_frame()
+    while frame is not None:
+        depth += isinstance(frame, LaneFrame)
+        frame = frame.parent
+    return f"graphstate lane {depth}"
 
 
 def _move(leaf: Any, exit_: Exit) -> Any:
