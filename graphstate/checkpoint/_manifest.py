@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from graphstate._compat import Tracer
@@ -127,14 +128,14 @@ def _record(arrays: dict[str, Any], path: Path, inner: tuple[Part, ...], leaf: A
     while name in arrays:
         name += "'"
     shape, dtype = tuple(leaf.shape), str(leaf.dtype)
+    if not isinstance(leaf, jax.Array):
+        arrays[name] = np.array(leaf, leaf.dtype.newbyteorder("="))  # the store knows the order of this machine only
+        return ArrayRecord(name, shape, str(arrays[name].dtype), host=True)
     if is_key(leaf):
-        record = ArrayRecord(name, shape, dtype, implementation=str(jax.random.key_impl(leaf)))
-    elif isinstance(leaf, jax.Array):
-        record = ArrayRecord(name, shape, dtype, weak=bool(leaf.aval.weak_type))
-    else:
-        record = ArrayRecord(name, shape, dtype, host=True)
-    arrays[name] = np.array(leaf) if record.host else jax.random.key_data(leaf) if is_key(leaf) else leaf
-    return record
+        arrays[name] = jax.random.key_data(leaf)
+        return ArrayRecord(name, shape, dtype, implementation=str(jax.random.key_impl(leaf)))
+    arrays[name] = leaf
+    return ArrayRecord(name, shape, dtype, weak=bool(leaf.aval.weak_type))
 
 
 def _check(path: Path, leaf: Any) -> None:
@@ -151,8 +152,16 @@ def _check(path: Path, leaf: Any) -> None:
             f"{show_path(path)} cannot be saved: its array was deleted, or donated to a call of JAX. Save before that "
             "call, or write the value anew."
         )
-    if not hasattr(leaf, "dtype"):
+    if not _is_numeric(leaf):
         raise StateTypeError(
-            f"A checkpoint holds arrays and numbers, but {show_path(path)} is a {type(leaf).__name__}. Keep it as a "
-            "static attribute."
+            f"A checkpoint holds arrays of numbers, but {show_path(path)} is a {type(leaf).__name__} "
+            f"({getattr(leaf, 'dtype', 'no array')}). Save it by other means."
         )
+
+
+def _is_numeric(leaf: Any) -> bool:
+    if isinstance(leaf, jax.Array):
+        return True
+    if not isinstance(leaf, np.ndarray | np.generic) or isinstance(leaf, np.ma.MaskedArray):
+        return False
+    return bool(jnp.issubdtype(leaf.dtype, np.number) or leaf.dtype == bool)

@@ -63,12 +63,14 @@ def match(manifest: Manifest, flat: Walked, filters: Sequence[Filter]) -> Match:
             "none. Look at the paths with `graphstate.states(like)`."
         )
     names = _Names(manifest)
+    here = {graphdef.find(entry.path): index for index, entry in enumerate(manifest.entries)}
     taken: dict[int, Path] = {}
     pairs, lines = [], []
     for number in chosen:
         place = graphdef.leaves[number]
         path = graphdef.path(place)
-        index = next((index for each in graphdef.paths(place) if (index := names.find(each)) is not None), None)
+        index = names.find(path)
+        index = here.get(place) if index is None else index
         if index is None:
             lines.append(f"{_shown(path)}: not in the checkpoint")
             continue

@@ -10,6 +10,7 @@ what is complete. This is the only file that knows Orbax.
 
 import os
 import re
+import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -41,7 +42,7 @@ _BEGUN: Final = re.compile(r"v(\d+)\..*")
 def as_path(path: str | os.PathLike[str]) -> Any:
     """The path, absolute, on any file system that Orbax knows."""
     text = os.fspath(path)
-    return epath.Path(text if "://" in text else os.path.abspath(text))
+    return epath.Path(text if "://" in text else os.path.abspath(os.path.expanduser(text)))
 
 
 def _numbers(path: Any, pattern: re.Pattern[str]) -> list[int]:
@@ -78,6 +79,9 @@ class Saving:
         self._path = path
         self._checkpointer = checkpointer
         self._number = number
+        self._lock = threading.Lock()
+        self._is_finished = False
+        self._error: CheckpointError | None = None
 
     def wait(self) -> None:
         """Returns when the checkpoint stands, and what it replaces is gone.
@@ -85,23 +89,35 @@ class Saving:
         Raises:
             CheckpointError: it could not be written.
         """
-        try:
-            self._checkpointer.wait_until_finished()
-            self._checkpointer.close()
-        except Exception as error:
-            raise _not_written(self._path, error) from error
-        if is_first():
-            _remove_before(self._path, self._number)
+        self.finish()
+        if self._error is not None:
+            raise self._error
+
+    def finish(self) -> None:
+        """Returns when nothing more is written; what has failed is left for `wait`."""
+        with self._lock:
+            if self._is_finished:
+                return
+            self._is_finished = True
+            try:
+                self._checkpointer.wait_until_finished()
+                self._checkpointer.close()
+            except Exception as error:
+                self._error = _not_written(self._path, error)
+                self._error.__cause__ = error
+                return
+            if is_first():
+                _remove_before(self._path, self._number)
 
 
 def _remove_before(path: Any, number: int) -> None:
     for each in path.iterdir():
         match = _VERSION.fullmatch(each.name) or _BEGUN.fullmatch(each.name)
         if match and int(match[1]) < number:
-            remove(each)
+            _remove(each)
 
 
-def remove(version: Any) -> None:
+def _remove(version: Any) -> None:
     """Deletes a version; it is none any more before the first array of it is gone."""
     (version / "graph" / "metadata").unlink(missing_ok=True)
     version.rmtree(missing_ok=True)
@@ -110,8 +126,19 @@ def remove(version: Any) -> None:
 def remove_checkpoint(path: Any) -> None:
     """Deletes a checkpoint with all its versions."""
     for number in versions_of(path):
-        remove(path / f"v{number}")
+        _remove(path / f"v{number}")
     path.rmtree(missing_ok=True)
+
+
+class _Turn:
+    """Whose turn it is to write: Orbax counts saves in one place for the whole program, and mixes up two at a time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.last: Saving | None = None
+
+
+_turn: Final = _Turn()
 
 
 def start(path: Any, arrays: Mapping[str, Any], manifest: Any) -> Saving:
@@ -126,6 +153,14 @@ def start(path: Any, arrays: Mapping[str, Any], manifest: Any) -> Saving:
     except OSError as error:
         problem = _not_written(path, error)
     raise_together(problem)
+    with _turn.lock:
+        if _turn.last is not None:
+            _turn.last.finish()
+        _turn.last = _started(path, arrays, manifest)
+        return _turn.last
+
+
+def _started(path: Any, arrays: Mapping[str, Any], manifest: Any) -> Saving:
     try:
         number = agree(max([0, *_numbers(path, _VERSION), *_numbers(path, _BEGUN)]) + 1)
         checkpointer = ocp.AsyncCheckpointer(

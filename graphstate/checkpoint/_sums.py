@@ -30,6 +30,5 @@ def _partial(array: Any) -> int:
 
 
 def _sum(array: Any) -> int:
-    size = min(array.dtype.itemsize, 4)
-    words = np.ascontiguousarray(array).reshape(-1).view(np.uint8 if size == 3 else f"u{size}")
+    words = np.ascontiguousarray(array).reshape(-1).view(f"u{min(array.dtype.itemsize, 4)}")
     return int(np.sum(words, dtype=np.uint32))

@@ -59,6 +59,18 @@ def test_what_is_not_there_is_said(tmp_path):
         checkpoints.restore(model(0), step=2)
 
 
+def test_a_save_elsewhere_waits_for_the_one_in_the_background(tmp_path):
+    with Checkpoints(tmp_path / "run") as checkpoints, Checkpoints(tmp_path / "other") as others:
+        for step in range(3):
+            checkpoints.save(step, model(step))
+            others.save(step, model(step + 10))
+            gs.checkpoint.save(tmp_path / "best", model(step + 20))
+        assert checkpoints.steps == [0, 1, 2]
+        assert all_bits(checkpoints.restore(model(9))) == all_bits(model(2))
+        assert all_bits(others.restore(model(9))) == all_bits(model(12))
+    assert all_bits(gs.checkpoint.restore(tmp_path / "best", model(9))) == all_bits(model(22))
+
+
 def test_steps_do_not_go_back(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(3, model(0))

@@ -127,6 +127,29 @@ def test_the_values_of_later_writes_replace_those_of_earlier_ones(tmp_path):
     assert [each.name for each in (tmp_path / "it").iterdir()] == ["v3"]
 
 
+def test_the_order_of_the_bytes_of_an_array_is_that_of_the_machine(tmp_path):
+    checkpoint.save(tmp_path, held(np.arange(3, dtype=">i4")))
+    found = checkpoint.restore(tmp_path)["held"]
+    assert (found.tolist(), found.dtype) == ([0, 1, 2], np.dtype("int32"))
+
+
+@pytest.mark.parametrize(
+    "value", [np.array(["text"]), np.array([None]), np.ma.masked_array([1.0, 2.0], mask=[0, 1]), np.zeros(1, "M8[s]")]
+)
+def test_an_array_of_something_else_than_numbers_is_refused(value, tmp_path):
+    node = gs.Node()
+    node.table = value
+    with pytest.raises(StateTypeError, match="A checkpoint holds arrays of numbers, but `table` is a "):
+        checkpoint.save(tmp_path / "it", node)
+
+
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    checkpoint.save("~/it", held(array(0, 2)))
+    assert (tmp_path / "it" / "v1").exists()
+    assert checkpoint.restore("~/it")["held"].tolist() == [0, 1]
+
+
 def test_what_holds_no_values_is_refused(tmp_path):
     with pytest.raises(StateTypeError, match=r"`held` is a ShapeDtypeStruct. Save a model that has been built"):
         checkpoint.save(tmp_path / "it", held(jax.ShapeDtypeStruct((2,), "float32")))

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -149,6 +150,29 @@ def test_what_a_cut_off_save_has_left_is_no_checkpoint(saved):
     refused(saved, "holds only what was left of a save that was cut off")
     checkpoint.save(saved, model(2))
     assert [each.name for each in saved.iterdir()] == ["v5"]
+
+
+def test_saves_of_several_threads_wait_for_each_other(tmp_path):
+    failed = []
+
+    def save_some(seed):
+        try:
+            for _ in range(2):
+                checkpoint.save(tmp_path / str(seed), model(seed))
+                checkpoint.save(tmp_path / "one", model(seed))
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=save_some, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    for seed in range(3):
+        assert all_bits(checkpoint.restore(tmp_path / str(seed), model(9))) == all_bits(model(seed))
+    assert all_bits(checkpoint.restore(tmp_path / "one", model(9))) in [all_bits(model(seed)) for seed in range(3)]
+    assert [each.name for each in (tmp_path / "one").iterdir()] == ["v6"]
 
 
 SAVES = """
