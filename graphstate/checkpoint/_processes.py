@@ -1,7 +1,8 @@
 """What the processes of one program tell each other about a checkpoint; with one process, nothing."""
 
+import contextlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from graphstate.errors import CheckpointError
 
 from ._sums import partial_sums
 
-__all__ = ["agree", "all_sums", "check_same", "is_first", "is_local", "raise_together", "shared_array"]
+__all__ = ["agree", "all_sums", "check_same", "is_first", "is_local", "shared_array", "together"]
 
 
 def is_first() -> bool:
@@ -54,13 +55,21 @@ def check_same(text: str) -> None:
         )
 
 
-def raise_together(error: Exception | None) -> None:
-    """Raises where any process has an error: that of this process, or one that names the others."""
-    if error is not None and jax.process_count() == 1:
-        raise error
-    failed = np.flatnonzero(_gathered(np.array([error is not None], np.uint8))[:, 0]).tolist()
-    if error is not None:
-        raise error
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """A block that no process gets out of where one has failed: the others would wait for it in the next one.
+
+    Raises:
+        CheckpointError: another process has failed.
+    """
+    problem: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        problem = error
+    failed = np.flatnonzero(_gathered(np.array([problem is not None], np.uint8))[:, 0]).tolist()
+    if problem is not None:
+        raise problem
     if failed:
         raise CheckpointError(f"Processes {failed} could not go on; their errors say why. Nothing was changed here.")
 

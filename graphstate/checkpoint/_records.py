@@ -14,7 +14,19 @@ import jax.numpy as jnp
 
 from graphstate.graph._path import Part, as_part
 
-__all__ = ["ArrayRecord", "Branch", "Record", "decode", "encode", "fits", "is_key", "leaves_of", "plain", "take_apart"]
+__all__ = [
+    "ArrayRecord",
+    "Branch",
+    "Record",
+    "array_records",
+    "decode",
+    "encode",
+    "fits",
+    "is_key",
+    "leaves_of",
+    "plain",
+    "take_apart",
+]
 
 Number: TypeAlias = bool | int | float | complex
 
@@ -85,6 +97,11 @@ def leaves_of(tree: Any) -> Iterator[Any]:
             yield from leaves_of(child)
     else:
         yield tree
+
+
+def array_records(tree: Any) -> Iterator[ArrayRecord]:
+    """The arrays of a record."""
+    return (leaf for leaf in leaves_of(tree) if isinstance(leaf, ArrayRecord))
 
 
 def plain(tree: Any, leaf: Callable[[Any], Any]) -> Any:

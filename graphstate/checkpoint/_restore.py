@@ -9,7 +9,6 @@ import jax
 
 from graphstate._trace import is_lost, is_tracing, user_stacklevel
 from graphstate.errors import (
-    CheckpointError,
     FilterError,
     PartialRestoreWarning,
     TraceContextError,
@@ -24,12 +23,10 @@ from graphstate.graph._state import State
 from graphstate.graph._update import update
 from graphstate.graph._walked import Walked, walk
 
-from ._extra import open_store
-from ._load import Wanted, load, wanted_for
-from ._manifest import Manifest
 from ._match import Match, match, present_value
-from ._processes import raise_together
-from ._records import ArrayRecord, leaves_of, plain, take_apart
+from ._processes import together
+from ._records import ArrayRecord, array_records, leaves_of, plain, take_apart
+from ._source import Source, Wanted, open_source, wanted_for
 
 __all__ = ["restore"]
 
@@ -79,64 +76,49 @@ def restore(path: str | os.PathLike[str], like: Any = None, *filters: Filter, st
         raise FilterError(
             "Filters select States of `like`, but there is none. Give a model, or take from the dict what you need."
         )
-    store = open_store("checkpoint.restore")
-    problem: Exception | None = None
-    try:
-        version, manifest = _read(store, store.as_path(path))
-        flat = walk(like)
-        found = Match((), ()) if like is None else match(manifest, flat, filters)
-        _check(found, strict, version)
-    except Exception as error:
-        problem = error
-    raise_together(problem)
-    if like is None:
-        return _as_dict(store, version, manifest)
-    if found.differences:
-        _warn(found, version)
-    return _into(like, flat, found, store, version, manifest)
+    with together():
+        source = open_source(path, "checkpoint.restore")
+        if like is not None:
+            flat = walk(like)
+            found = match(source.manifest, flat, filters)
+            _check(found, strict, source)
+    return _as_dict(source) if like is None else _into(like, flat, found, source)
 
 
-def _read(store: Any, path: Any) -> tuple[Any, Manifest]:
-    version, given = store.read_manifest(path)
-    try:
-        return version, Manifest.from_json(given)
-    except (AttributeError, KeyError, LookupError, TypeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise store.unreadable(version, error) from error
-
-
-def _check(found: Match, strict: bool, version: Any) -> None:
+def _check(found: Match, strict: bool, source: Source) -> None:
     if found.differences and strict:
         raise UpdateError(
-            f"`restore` needs a checkpoint that fits the graph, but {version} does not:\n{some_of(found.differences)}\n"
+            f"`restore` needs a checkpoint that fits the graph, but {source.version} does not:\n"
+            f"{some_of(found.differences)}\n"
             "Nothing was changed. `strict=False` restores what fits, a filter selects a part, as "
             '`PathContains("encoder")`, and the filter `...` all but the comparison of static values.',
             found.differences,
         )
     if found.differences and not found.pairs:
         raise UpdateError(
-            f"Nothing of the checkpoint {version} fits:\n{some_of(found.differences)}\nNothing was changed. Restore it "
-            "without `like` to see what it holds.",
+            f"Nothing of the checkpoint {source.version} fits:\n{some_of(found.differences)}\n"
+            "Nothing was changed. Restore it without `like` to see what it holds.",
             found.differences,
         )
 
 
-def _warn(found: Match, version: Any) -> None:
+def _warn(found: Match, source: Source) -> None:
     warnings.warn(
         PartialRestoreWarning(
-            f"Not all was restored from {version}, or it does not fit:\n{some_of(found.differences)}", found.differences
+            f"Of {source.version} not all is restored, or it does not fit:\n{some_of(found.differences)}",
+            found.differences,
         ),
         stacklevel=user_stacklevel(),
     )
 
 
-def _as_dict(store: Any, version: Any, manifest: Manifest) -> Any:
-    records = [leaf for entry in manifest.entries for leaf in leaves_of(entry.value) if isinstance(leaf, ArrayRecord)]
-    arrays = load(store, version, [Wanted(record, host=True) for record in records], manifest.sums)
+def _as_dict(source: Source) -> dict[Any, Any]:
+    """All values as nested dicts."""
+    records = [leaf for entry in source.manifest.entries for leaf in array_records(entry.value)]
+    arrays = source.load(Wanted(record, host=True) for record in records)
     by_name = {record.name: array for record, array in zip(records, arrays, strict=True)}
     result: dict[Any, Any] = {}
-    for entry in manifest.entries:
+    for entry in source.manifest.entries:
         value = plain(entry.value, lambda leaf: by_name[leaf.name] if isinstance(leaf, ArrayRecord) else leaf)
         inner = result
         for part in entry.path[:-1]:
@@ -145,29 +127,28 @@ def _as_dict(store: Any, version: Any, manifest: Manifest) -> Any:
     return result
 
 
-def _into(like: Any, flat: Walked, found: Match, store: Any, version: Any, manifest: Manifest) -> Any:
+def _into(like: Any, flat: Walked, found: Match, source: Source) -> Any:
+    """`like`, with the values of a checkpoint; a new graph where `like` is abstract."""
     layout = layout_of(flat.graphdef)
     values = [present_value(leaf) for leaf in flat.leaves]
-    restored = _restored(values, found, store, version, manifest)
+    restored = _restored(values, found, source)
+    if found.differences:
+        _warn(found, source)  # before anything is written: it may have been made an error
     if not any(map(_is_abstract, values, flat.leaves)):
         update(like, GraphState._make(layout.select(restored), restored.values()))
         return like
-    return merge(
-        flat.graphdef, GraphState._make(layout, [restored.get(number, value) for number, value in enumerate(values)])
-    )
+    filled = [restored.get(number, value) for number, value in enumerate(values)]
+    return merge(flat.graphdef, GraphState._make(layout, filled))
 
 
-def _restored(values: Sequence[Any], found: Match, store: Any, version: Any, manifest: Manifest) -> dict[int, Any]:
-    """The values of the leaves that the checkpoint has one for, by number."""
+def _restored(values: Sequence[Any], found: Match, source: Source) -> dict[int, Any]:
+    """The new values of the leaves that the checkpoint has one for, by number."""
     wanted: list[Wanted] = []
     for number, entry in found.pairs:
         present = leaves_of(take_apart(values[number], lambda _, leaf: leaf))
-        wanted += [
-            wanted_for(record, leaf)
-            for record, leaf in zip(leaves_of(entry.value), present, strict=True)
-            if isinstance(record, ArrayRecord)
-        ]
-    arrays = iter(load(store, version, wanted, manifest.sums))
+        pairs = zip(leaves_of(entry.value), present, strict=True)
+        wanted += [wanted_for(record, leaf) for record, leaf in pairs if isinstance(record, ArrayRecord)]
+    arrays = iter(source.load(wanted))
     restored = {}
     for number, entry in found.pairs:
         leaves = [next(arrays) if isinstance(leaf, ArrayRecord) else leaf for leaf in leaves_of(entry.value)]

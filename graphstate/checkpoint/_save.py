@@ -10,8 +10,7 @@ from graphstate.errors import TraceContextError
 
 from ._extra import open_store
 from ._manifest import manifest_of
-from ._processes import all_sums, check_same, raise_together, shared_array
-from ._records import leaves_of
+from ._processes import all_sums, check_same, shared_array, together
 
 __all__ = ["begin", "save"]
 
@@ -50,17 +49,9 @@ def begin(path: str | os.PathLike[str], target: Any, call: str) -> Any:
     if is_tracing():
         raise TraceContextError(f"`{call}` writes values, but something is being traced. Call it outside.")
     store = open_store(call)
-    problem: Exception | None = None
-    try:
+    with together():
         manifest, arrays = manifest_of(target)
-    except Exception as error:
-        problem = error
-    raise_together(problem)
     check_same(json.dumps(manifest.to_json(), sort_keys=True))
     sums = all_sums(arrays)
-    empty = {
-        leaf.name for entry in manifest.entries for leaf in leaves_of(entry.value) if getattr(leaf, "is_empty", False)
-    }
-    manifest = dataclasses.replace(manifest, sums=sums)
-    stored = {name: shared_array(array) for name, array in arrays.items() if name not in empty}
-    return store.start(store.as_path(path), stored, manifest.to_json())
+    stored = {name: shared_array(array) for name, array in arrays.items() if array.size}
+    return store.start(store.as_path(path), stored, dataclasses.replace(manifest, sums=sums).to_json())

@@ -21,7 +21,7 @@ from etils import epath  # type: ignore[import-untyped] # nor does it
 
 from graphstate.errors import CheckpointError
 
-from ._processes import agree, is_first, raise_together
+from ._processes import agree, is_first, together
 
 __all__ = [
     "Saving",
@@ -147,17 +147,20 @@ def start(path: Any, arrays: Mapping[str, Any], manifest: Any) -> Saving:
     Raises:
         CheckpointError: it cannot be written.
     """
-    problem: Exception | None = None
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        problem = _not_written(path, error)
-    raise_together(problem)
+    with together():
+        _make(path)
     with _turn.lock:
         if _turn.last is not None:
             _turn.last.finish()
         _turn.last = _started(path, arrays, manifest)
         return _turn.last
+
+
+def _make(path: Any) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_written(path, error) from error
 
 
 def _started(path: Any, arrays: Mapping[str, Any], manifest: Any) -> Saving:

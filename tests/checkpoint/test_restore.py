@@ -214,6 +214,25 @@ def test_an_abstract_graph_is_left_alone_and_a_new_one_is_made(tmp_path):
     assert like.a.value == jax.ShapeDtypeStruct((2,), "float32")
 
 
+class Up(gs.Node):
+    """A layer whose axes have names."""
+
+    def __init__(self, size: int) -> None:
+        self.weight = gs.ParamState(gs.random.normal(size=(2, size)), axes=("embed", "mlp"))
+        self.rng = gs.random.RandomState(size)
+
+
+def test_a_model_is_restored_where_rules_say_that_it_lies(tmp_path):
+    saved = Up(16)
+    checkpoint.save(tmp_path, saved)
+    for size in (2, 8):
+        new = checkpoint.restore(tmp_path, gs.parallel.abstract(Up, mesh(size), {"mlp": "x"})(16))
+        np.testing.assert_array_equal(new.weight.value, saved.weight.value)
+        assert new.weight.value.sharding == NamedSharding(mesh(size), P(None, "x"))
+        assert new.weight.metadata["axes"] == ("embed", "mlp")
+        assert new.rng.value == saved.rng.value
+
+
 def test_of_an_abstract_graph_what_is_not_restored_stays_abstract(saved):
     like = gs.abstract(Model, 1)
     new = checkpoint.restore(saved, like, PathContains("encoder"))
@@ -255,6 +274,16 @@ def test_a_state_that_has_lost_its_value_gets_one(tmp_path):
         gs.jit(fail, donate_states=True)(other["a"])
     checkpoint.restore(tmp_path, other)
     np.testing.assert_array_equal(other["a"].value, array(0, 4))
+
+
+def test_a_warning_that_is_an_error_comes_before_anything_is_written(saved):
+    other = Model(1, classes=4)
+    before = all_bits(other)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(PartialRestoreWarning, match=r"Of .*/v1 not all is restored, or it does not fit"):
+            checkpoint.restore(saved, other, strict=False)
+    assert all_bits(other) == before
 
 
 def test_nothing_is_said_where_all_is_well(saved):
