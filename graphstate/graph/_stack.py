@@ -23,6 +23,7 @@ from ._flatten import note_origins, unflatten
 from ._graphdef import GraphDef
 from ._heads import ArrayHead, DictHead, ListHead, NodeHead, StateHead
 from ._layout import record_of
+from ._member import Stacked, member_where_it_lies
 from ._path import show_path
 from ._split import leaf_value
 from ._state import State
@@ -107,6 +108,10 @@ def take(node: Any, index: Any, axis: int | StateAxes | None = 0) -> Any:
         index: an int gives one member, an array of ints a stack of members; negative ones count from the end.
         axis: where the lane axis is, and, for a stack, stays.
 
+    One member of a stack that is spread over the devices of this process, as `pmap` leaves it, stays on the devices
+    that hold it, and no other takes part; a member that shares a State with others lies where that does. To compute
+    with several members together, take them by an array, or move them (`parallel.replicate`).
+
     Raises:
         AxisError: a state has no such axis, sizes differ along it, or the index is out of range.
         StateTypeError: the index is neither an int nor a one-dimensional array of ints.
@@ -122,9 +127,11 @@ def take(node: Any, index: Any, axis: int | StateAxes | None = 0) -> Any:
     flat = walk(node)
     lanes = _lanes(flat, axis)
     stacked = [leaf_value(flat.objects[lane.place]) for lane in lanes]
-    chosen = _checked_index(index, _size(lanes, stacked, "take"))
+    size = _size(lanes, stacked, "take")
+    chosen = _checked_index(index, size)
+    local = _local_members(lanes, stacked, chosen % size) if isinstance(chosen, int) else None
     graphdef = flat.graphdef if np.ndim(chosen) else without_lanes(flat.graphdef, _places(lanes))
-    return _assemble([flat], graphdef, lanes, _members(lanes, stacked, chosen))
+    return _assemble([flat], graphdef, lanes, _members(lanes, stacked, chosen) if local is None else local)
 
 
 # Axes
@@ -279,7 +286,16 @@ def _stack_arrays(arrays: Sequence[Any], lane: _Lane) -> Any:
         return jax.ShapeDtypeStruct((*shape[:position], len(arrays), *shape[position:]), arrays[0].dtype)
     if all(isinstance(array, np.ndarray) for array in arrays):
         return np.stack(arrays, position)
-    return jnp.stack(arrays, position)
+    return jnp.stack(_together(arrays), position)
+
+
+def _together(arrays: Sequence[Any]) -> Sequence[Any]:
+    """Arrays that were put on different devices, where the first of them lies."""
+    put = [array for array in arrays if not isinstance(array, Tracer) and getattr(array, "committed", False)]
+    if len({frozenset(array.sharding.device_set) for array in put if array.is_fully_addressable}) < 2:
+        return arrays
+    together: list[Any] = jax.device_put(list(arrays), put[0].sharding)
+    return together
 
 
 def _members(lanes: Sequence[_Lane], stacked: Sequence[Any], index: Any) -> list[Any]:
@@ -287,6 +303,21 @@ def _members(lanes: Sequence[_Lane], stacked: Sequence[Any], index: Any) -> list
         value if lane.axis is None else jax.tree.map(lambda leaf, lane=lane: _take_array(leaf, index, lane), value)
         for lane, value in zip(lanes, stacked, strict=True)
     ]
+
+
+def _local_members(lanes: Sequence[_Lane], stacked: Sequence[Any], index: int) -> list[Any] | None:
+    """The values of one member on the devices that hold it; None where it cannot be had so."""
+    flat = [jax.tree.flatten(value) for value in stacked]
+    parts = [
+        Stacked(leaf, None if lane.axis is None else lane.axis % leaf.ndim)
+        for lane, (leaves, _) in zip(lanes, flat, strict=True)
+        for leaf in leaves
+    ]
+    found = member_where_it_lies(parts, index)
+    if found is None:
+        return None
+    following = iter(found)
+    return [jax.tree.unflatten(treedef, [next(following) for _ in leaves]) for leaves, treedef in flat]
 
 
 def _take_array(array: Any, index: Any, lane: _Lane) -> Any:

@@ -55,7 +55,7 @@ def test_a_model_is_what_it_is_when_placed_and_random_streams_advance_alike():
     assert built["model"].tied is built["model"].up
     assert built["model"].up.value.sharding.spec == P("data", "model")
     for ours, theirs in zip(arrays(built), arrays(wanted), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
         assert ours.weak_type == theirs.weak_type
     for state, other in zip(gs.states(built).values(), gs.states(wanted).values(), strict=True):
         for ours, theirs in zip(jax.tree.leaves(state.value), jax.tree.leaves(other.value), strict=True):
@@ -102,7 +102,7 @@ def test_what_the_caller_has_stays_where_it_is_but_for_what_comes_back():
         return Block(rng=rng), mine
 
     built, same = init_sharded(make, GRID, RULES)(rng, mine)
-    np.testing.assert_allclose(built.up.value, Block(rng=twin).up.value, rtol=1e-6)
+    np.testing.assert_allclose(built.up.value, Block(rng=twin).up.value, rtol=1e-5, atol=1e-6)
     assert rng.normal() == twin.normal()
     assert rng.value.sharding.device_set == {jax.devices()[0]}
     assert (count.value, count.value.sharding.device_set) == (1, {device})
