@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from graphstate._compat import Tracer
 from graphstate.errors import ShardingError
 
 __all__ = ["put"]
@@ -58,7 +59,7 @@ def _put(value: Any, sharding: NamedSharding) -> Any:
 def _check_reach(values: Sequence[Any]) -> None:
     """Refuses to move what is spread over processes to other devices than its own."""
     for value in values:
-        if isinstance(value, jax.Array) and not value.is_fully_addressable:
+        if isinstance(value, jax.Array) and not isinstance(value, Tracer) and not value.is_fully_addressable:
             raise ShardingError(
                 f"An array of shape {value.shape} is spread over {len(value.sharding.device_set)} devices of several "
                 "processes, and cannot be put on others. Read it in each first, with "
