@@ -1,5 +1,6 @@
 """`Checkpoints`: the last few checkpoints of a run, written while it goes on."""
 
+import operator
 import os
 import threading
 from types import TracebackType
@@ -81,6 +82,7 @@ class Checkpoints:
         Raises:
             CheckpointError: the save before could not be written, or a later step is there.
         """
+        step = operator.index(step)
         self.wait()
         latest = self._agreed_latest()
         if step < 0 or (latest is not None and step < latest):
@@ -100,10 +102,14 @@ class Checkpoints:
         Raises:
             CheckpointError: it could not be.
         """
-        saving, self._saving = self._saving, None
-        if saving is None:
+        if self._saving is None:
             return
-        saving.wait()
+        try:
+            self._saving.wait()
+        except CheckpointError:
+            self._saving = None
+            raise
+        self._saving = None
         if self._keep is not None and is_first():
             for step in self.steps[: -self._keep]:
                 self._store.remove_checkpoint(self._directory / str(step))

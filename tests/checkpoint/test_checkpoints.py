@@ -82,6 +82,14 @@ def test_steps_do_not_go_back(tmp_path):
         assert all_bits(checkpoints.restore(model(9))) == all_bits(model(1))
 
 
+def test_a_step_is_a_whole_number(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+            checkpoints.save(1.0, model(0))
+        checkpoints.save(jnp.asarray(3), model(0))
+    assert checkpoints.steps == [3]
+
+
 def test_at_least_one_must_be_kept(tmp_path):
     with pytest.raises(CheckpointError, match="at least 1, but it is 0"):
         Checkpoints(tmp_path, keep=0)

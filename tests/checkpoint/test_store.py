@@ -144,12 +144,25 @@ def test_what_a_cut_off_save_has_left_is_no_checkpoint(saved):
     shutil.copytree(saved / "v1", saved / "v2.orbax-checkpoint-tmp")
     shutil.copytree(saved / "v1", saved / "v3")
     (saved / "v3" / "graph" / "metadata").unlink()
-    (saved / "v4").mkdir()
     assert all_bits(checkpoint.restore(saved, model(1))) == all_bits(model(0))
     shutil.rmtree(saved / "v1")
     refused(saved, "holds only what was left of a save that was cut off")
     checkpoint.save(saved, model(2))
-    assert [each.name for each in saved.iterdir()] == ["v5"]
+    assert [each.name for each in saved.iterdir()] == ["v4"]
+
+
+def test_what_is_no_checkpoint_is_not_deleted(tmp_path):
+    for name in ("v1/data", "v2.backup", "10/v1/data"):
+        (tmp_path / name).mkdir(parents=True)
+    checkpoint.save(tmp_path, model(0))
+    checkpoint.save(tmp_path, model(1))
+    with checkpoint.Checkpoints(tmp_path, keep=1) as checkpoints:
+        for step in (10, 11, 12):
+            checkpoints.save(step, model(step))
+    assert checkpoints.steps == [12]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["10", "12", "v1", "v2.backup", "v3"]
+    assert [each.name for each in (tmp_path / "10").iterdir()] == ["v1"]
+    assert all_bits(checkpoint.restore(tmp_path, model(9))) == all_bits(model(1))
 
 
 def test_saves_of_several_threads_wait_for_each_other(tmp_path):
