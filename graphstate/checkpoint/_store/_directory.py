@@ -82,7 +82,7 @@ def remove_before(path: Any, number: int) -> None:
 
 
 def _is_ours(version: Any) -> bool:
-    return (version / "_CHECKPOINT_METADATA").exists() or (version / "graph" / "metadata").exists()
+    return any((version / name).exists() for name in ("_CHECKPOINT_METADATA", "graph/metadata"))
 
 
 def remove_checkpoint(path: Any) -> None:
