@@ -1,7 +1,7 @@
 """The plots of the report, drawn from what the benchmarks gave as JSON.
 
 All share one style, the palette of Okabe and Ito, which colour-blind readers can tell apart, and a marker for each
-library, so that they can be told apart in grey, too. Bars reach from quartile to quartile.
+library or program, so that they can be told apart in grey, too. Bars reach from quartile to quartile.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 __all__ = ["PLOTS", "draw"]
 
@@ -28,6 +29,9 @@ LOOKS: Final[Mapping[str, tuple[str, str]]] = {
     "brainstate": ("#E69F00", "^"),
     "flax.nnx": ("#D55E00", "v"),
     "flax.nnx, cached_partial": ("#CC79A7", "<"),
+    "ensemble": ("#0072B2", "o"),
+    "solver": ("#E69F00", "^"),
+    "data parallel": ("#009E73", "s"),
 }
 STEPS: Final = {"forward": "forward pass", "descent": "train step, gradient descent", "adam": "train step, adam"}
 STYLE: Final = {
@@ -81,6 +85,28 @@ def _linear(result: Result) -> Figure:
         _lines(axes, rows, label)
         axes.set(title=f"flat in {label}", xlabel=label, ylim=(0, 2), ylabel="warm call: times pure JAX")
         _ticks(axes, rows, label)
+    _legend(figure, panels)
+    return figure
+
+
+def _scaling(result: Result) -> Figure:
+    """What one device has by the number of devices, and how many collectives its program holds."""
+    rows = [row for table in result["tables"] for row in table["rows"]]
+    figure, panels = _panels(3)
+    for axes, name in zip(panels, ("operations", "temporary memory", "collectives"), strict=True):
+        shares = name != "collectives"
+        for program in dict.fromkeys(row["labels"]["program"] for row in rows):
+            shown = [row for row in rows if row["labels"]["program"] == program]
+            devices = [row["labels"]["devices"] for row in shown]
+            medians = [row["figures"][name]["median"] for row in shown]
+            _line(axes, program, devices, np.divide(medians, devices if shares else 1))
+        if shares:
+            axes.plot(devices, np.divide(1, devices), "k--", linewidth=1, label="a fair share")
+            axes.set(ylabel="of what one device alone has", yscale="log")
+        else:
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(title=f"{name} of one device" if shares else f"{name} in its program", xlabel="devices")
+        _ticks(axes, rows, "devices")
     _legend(figure, panels)
     return figure
 
@@ -145,6 +171,7 @@ PLOTS: Final[Mapping[str, tuple[str, Callable[[Result], Figure]]]] = {
     "first_call": ("The first call by the number of layers, as a multiple of pure JAX.", _first_call),
     "ensemble": ("A warm call for all members by the number of layers, as a multiple of pure JAX.", _ensemble),
     "linear": ("The cost of a call by States, by calls made before, and by models alive.", _linear),
+    "scaling": ("What one device computes and keeps by the number of devices, and the collectives.", _scaling),
 }
 """What each plot shows, and how it is drawn, by benchmark."""
 

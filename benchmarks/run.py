@@ -28,6 +28,7 @@ BENCHMARKS: Final = (
     "first_call",
     "ensemble",
     "pmap",
+    "scaling",
     "linear",
     "state_access",
     "graph_ops",

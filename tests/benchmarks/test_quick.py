@@ -17,6 +17,10 @@ BENCHMARKS = {
     ],
     "ensemble": ["A warm call for 2 members: ratio to pure JAX"],
     "pmap": ["A warm call for 2 members: ratio to pure JAX"],
+    "scaling": [
+        "A device's part of 64 members, times devices: ratio to one device",
+        "A device's part of a divided batch, times devices: ratio to one device",
+    ],
     "linear": [
         "By the number of States: ratio to pure JAX",
         "By the number of calls made before: ratio to pure JAX",
@@ -86,6 +90,18 @@ def test_a_call_needs_no_more_memory_than_in_pure_jax_and_leaves_nothing_behind(
     assert len(ours) == 2
     for figures in ours:
         assert figures["arrays"]["median"] == figures["arrays, all dropped"]["median"] == 0
+
+
+def test_64_devices_share_the_work_of_an_ensemble_and_hear_of_no_other() -> None:
+    mapped, divided = (table["rows"] for table in quick("scaling.py")["tables"])
+    assert {row["labels"]["devices"] for row in mapped} == {1, 2, 64}
+    for row in mapped:
+        shares = {name: spread["median"] for name, spread in row["figures"].items()}
+        assert shares["operations"] == pytest.approx(1, rel=0.05)
+        assert 0.5 < shares["temporary memory"] < 1.05
+        assert shares["collectives"] == 0
+    assert [row["labels"]["which"] for row in divided] == ["-", "all-reduce", "all-reduce"]
+    assert [row["figures"]["collectives"]["median"] for row in divided] == [0, 1, 1]
 
 
 @NEEDS_PEERS

@@ -330,7 +330,7 @@ def test_inputs_from_anywhere_share_one_program(caplog):
 def _collectives(compiled):
     """The collectives of a compiled program."""
     names = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|collective-broadcast"
-    return re.findall(rf"= \S+ ({names})", compiled.as_text())
+    return re.findall(rf" = .*?\b({names})(?:-start)?\(", compiled.as_text())
 
 
 def _ensemble(count, lanes=64):
@@ -370,6 +370,12 @@ def test_no_kind_of_function_needs_a_collective(kind):
 
     kind(mapped, 8)
     assert [_collectives(program) for program in programs] == [[]]
+
+
+@counts
+def test_a_collective_would_be_found():
+    summed = gs.pmap(lambda x, y: lax.psum((x, y), "i"), axis_name="i", out_axes=None)
+    assert set(_collectives(summed.lower(XS, XS).compile())) == {"all-reduce"}
 
 
 # Collectives
