@@ -136,17 +136,17 @@ class _Group:
     def _fail(self) -> int:
         """One has failed: the others are ended."""
         failed = [member for member in self._members if member.has_failed]
+        ended = [str(member.number) for member in self._members if member.has_ended]
         self._wait(_GRACE)
         for member in self._members:
             member.signal(signal.SIGKILL)
         self._read_rest()
         cause = min(failed, key=_when)
         assert cause.code is not None
-        ended = "" if len(self._members) == 1 else "; the others were ended"
-        done = ", ".join(str(member.number) for member in self._members if member.stage == "done")
-        ended += f" (process {done} had come to the end of the script)" if done else ""
+        others = "" if len(self._members) == 1 else "; the others were ended"
+        others += f" (process {', '.join(ended)} had come to its end before)" if ended else ""
         told = cause.error or "\n".join(["The last that it wrote:", *cause.tail] if cause.tail else [])
-        _tell(self._errors, f"process {cause.number} of {len(self._members)} {cause.end()}{ended}.\n{told}".rstrip())
+        _tell(self._errors, f"process {cause.number} of {len(self._members)} {cause.end()}{others}.\n{told}".rstrip())
         return cause.code if cause.code > 0 else 128 - cause.code if cause.code else 1
 
     def _part(self) -> int:

@@ -32,6 +32,7 @@ class Member:
         stage: how far it has come: None, "up", "connected", "done" or "failed".
         error: its error, if it has said one.
         failed_at: when it said so; a process that could say nothing was killed, and that was not later.
+        tail: the last lines of what it wrote to standard error.
         code: its exit code, or minus the signal that killed it; None while it runs.
     """
 
@@ -71,6 +72,11 @@ class Member:
         """Whether it has ended as it should not."""
         return self.code is not None and (self.code != 0 or self.stage in (None, "up"))
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has come to the end of the script, or has ended by itself before."""
+        return not self.has_failed and (self.stage == "done" or self.code == 0)
+
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal to it, and to all that it has started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -88,9 +94,11 @@ class Member:
     def end(self) -> str:
         """How it has ended."""
         assert self.code is not None
-        if self.code >= 0:
-            return f"ended with exit code {self.code}" if self.stage != "up" else "ended before it had begun"
-        return f"was killed by {signal.Signals(-self.code).name}"
+        if self.code < 0:
+            return f"was killed by {signal.Signals(-self.code).name}"
+        if self.code == 0:
+            return "ended before it had begun"
+        return f"ended with exit code {self.code}"
 
     def _shown_in(self, stream: TextIO) -> Callable[[str], None]:
         def show(line: str) -> None:

@@ -52,12 +52,13 @@ def _from_script(trace: TracebackType | None) -> TracebackType | None:
 
 def _fail(link: Link, code: int, error: str | None) -> NoReturn:
     """Ends the process at once: JAX would wait at its exit for processes that may wait for this one."""
-    link.say(stage="failed", error=error)
-    if error is not None:
-        sys.stderr.write(f"{error}\n")
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code % 256 or 1)
+    try:
+        link.say(stage="failed", error=error)
+        sys.stdout.flush()
+        if error is not None:
+            os.write(2, f"{error}\n".encode(errors="backslashreplace"))
+    finally:
+        os._exit(code % 256 or 1)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from graphstate import launch
+from graphstate.errors import ProcessError
+from graphstate.launch._group import _Group
 
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[2]
@@ -65,6 +68,16 @@ def test_one_that_is_killed_ends_all() -> None:
     assert "graphstate.launch: process 1 of 2 was killed by SIGKILL; the others were ended." in errors
 
 
+def test_one_that_waits_for_one_that_has_come_to_its_end_hears_of_it() -> None:
+    code, _, errors = run("fails.py", "returns", timeout=4)
+    assert code == 1
+    assert (
+        "graphstate.launch: process 0 of 2 ended with exit code 1; the others were ended (process 1 had come to its "
+        "end before).\n" in errors
+    )
+    assert "Timed out waiting 4000ms" in errors.split("graphstate.launch: ")[1]
+
+
 def test_a_port_that_is_taken_is_named() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -85,6 +98,31 @@ def test_one_that_never_starts_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     assert errors.endswith(
         "graphstate.launch: after 4 s process 1 of 2 has not come up; all were ended. If it is only slow, give it more "
         "time (`--timeout`).\n"
+    )
+
+
+def test_one_that_ends_before_it_has_begun_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PROGRAMS / "never_starts"), str(ROOT)]))
+    monkeypatch.setenv("NEVER_STARTS", "exits")
+    code, output, errors = run("waits.py")
+    assert (code, output) == (1, "")
+    assert errors == "graphstate.launch: process 1 of 2 ended before it had begun; the others were ended.\n"
+
+
+@pytest.mark.parametrize(
+    ("stages", "told"),
+    [
+        (["up", None, None], "process 1, 2 of 3 has not come up"),
+        (["connected", "up", "done"], "process 1 of 3 has not found the others"),
+    ],
+)
+def test_those_that_are_late_are_named(stages: list[str | None], told: str) -> None:
+    group = _Group(9.0, io.StringIO(), io.StringIO())
+    group._members = [SimpleNamespace(number=number, stage=stage) for number, stage in enumerate(stages)]  # type: ignore[misc]
+    with pytest.raises(ProcessError) as raised:
+        group._check_start()
+    assert str(raised.value) == (
+        f"after 9 s {told}; all were ended. If it is only slow, give it more time (`--timeout`)."
     )
 
 

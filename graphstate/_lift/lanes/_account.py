@@ -1,5 +1,6 @@
 """What a call is about to be made with, in words that are the same in every process where it is the same."""
 
+import enum
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -151,4 +152,6 @@ def _words_of_parameter(value: Any) -> str:
     """A plain parameter; of functions, programs and the like, nothing: what they do is told elsewhere, or unknown."""
     if isinstance(value, tuple | list):
         return f"({', '.join(map(_words_of_parameter, value))})"
+    if isinstance(value, enum.Enum):
+        return value.name
     return repr(value) if isinstance(value, bool | int | float | str | np.dtype) else ""

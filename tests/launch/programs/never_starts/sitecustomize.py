@@ -4,4 +4,6 @@ import os
 import time
 
 if os.environ.get("GRAPHSTATE_LAUNCH_PROCESS") == "1":
+    if "NEVER_STARTS" in os.environ:
+        os._exit(0)
     time.sleep(1000)
