@@ -61,6 +61,7 @@ def test_data_parallel_is_equal_to_rounding(many: list[dict[str, Any]], one: dic
 def test_arrays_of_every_kind_get_there(many: list[dict[str, Any]], one: dict[str, Any]) -> None:
     assert many[0]["kinds"] == one["kinds"] == ["True", "float32", "bfloat16", "True", 3.0]
     assert (many[0]["keys"], many[0]["inside"]) == (one["keys"], one["inside"])
+    assert many[0]["traced"] == one["traced"] == 56
 
 
 def test_who_reads_what_other_processes_hold_is_told_how(many: list[dict[str, Any]], one: dict[str, Any]) -> None:

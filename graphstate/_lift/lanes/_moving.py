@@ -42,6 +42,8 @@ def put(values: Sequence[Any], shardings: Sequence[NamedSharding]) -> list[Any]:
 
 
 def _put(value: Any, sharding: NamedSharding) -> Any:
+    if isinstance(value, Tracer):
+        return jax.device_put(value, sharding)
     if isinstance(value, jax.Array) and not value.is_fully_addressable:
         if value.sharding.device_set != sharding.device_set:
             _check_reach([value])

@@ -105,6 +105,9 @@ found["kinds"] = [
 found["inside"] = digest(
     gs.jit(lambda x: gs.pmap(lambda x: jnp.sin(x) * 2)(x))(gs.parallel.shard(jnp.arange(8.0), mesh))
 )
+found["traced"] = float(
+    gs.jit(lambda x: gs.parallel.replicate(x * 2, mesh).sum())(gs.parallel.shard(jnp.arange(8.0), mesh))
+)
 
 # Meshes of some of the devices: of this process alone, and of the last one alone.
 own = gs.parallel.make_mesh(devices=jax.local_devices())
