@@ -18,10 +18,12 @@ from graphstate._lift.call._arguments import Arguments, function_name
 from graphstate._lift.call._boundary import arrive
 from graphstate._lift.call._captured import CallNote, Operands, Outputs, capture, finish, read_captured
 from graphstate._lift.call._lifted import watched
-from graphstate._lift.lanes._account import Account
+from graphstate._lift.lanes._account import Account, ProgramAccount
 from graphstate._lift.lanes._agreement import agreement
 from graphstate._lift.lanes._moving import put
 from graphstate._trace import outer_value, unpack
+from graphstate.graph._path import show_path
+from graphstate.graph._state import State
 from graphstate.graph._walked import walk
 
 from ._placing import Plan, Rules, move, plan_by_rules
@@ -103,6 +105,7 @@ class Traced(NamedTuple):
         note: what its outputs mean.
         inputs: those arrays, and the values of what else it takes.
         program: computes the outputs from the inputs.
+        jaxpr: what it does.
         built: the model, with types in place of arrays.
     """
 
@@ -110,6 +113,7 @@ class Traced(NamedTuple):
     note: CallNote
     inputs: tuple[list[Any], list[Any]]
     program: Any
+    jaxpr: Any
     built: Any
 
 
@@ -159,13 +163,18 @@ class ShardedBuild:
             return program.run(([], arrays), captured)
 
         inputs = operands.arrays, read_captured(program)
-        return Traced(operands.arguments, program.note, inputs, jax.jit(build, out_shardings=shardings), built)
+        compiled = jax.jit(build, out_shardings=shardings)
+        return Traced(operands.arguments, program.note, inputs, compiled, program.jaxpr, built)
 
     def _agree(self, traced: Traced) -> None:
         """Makes sure that all processes build the same."""
-        graphs = [([""], walk(traced.built).graphdef)]
+        built = walk(traced.built)
         arrays = [(f"an array that `{function_name(self._fn)}` takes", each) for each in jax.tree.leaves(traced.inputs)]
-        agreement.ask(self._mesh, repr(self), Account(graphs, arrays), each_time=True)
+        for place, leaf in zip(built.graphdef.leaves, built.leaves, strict=True):
+            value = unpack(outer_value(leaf)) if isinstance(leaf, State) else leaf
+            arrays.append((show_path(built.graphdef.path(place)), value))
+        agreement.ask(self._mesh, f"`{self!r}`", Account([([""], built.graphdef)], arrays), each_time=True)
+        agreement.ask(self._mesh, f"The program of `{self!r}`", ProgramAccount(traced.jaxpr))
 
     def _within_reach(self, inputs: Any) -> Any:
         """Inputs that lie elsewhere than on the mesh, copied to all of it."""

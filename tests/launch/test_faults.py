@@ -165,6 +165,8 @@ DIFFERENCES = {
     r"each process compute the same: what it reads of its own number, files or settings changes its program\.$",
     "constant": r"^The program of `pmap` of `keyed` needs .* \|   constant 0: key<fry>\[\] with .* -> key<fry>\[\] w",
     "setting": r"^The program of `pmap` of `noisy` needs .* \|   operation \d+: ",
+    "built": r"^`init_sharded\(<lambda>\)` needs .* \|   the value of `\(root\)`: float32\[4, 4\] -> float32\[4, 8\] ",
+    "drawn": r"^The program of `init_sharded\(<lambda>\)` needs .* \|   \w+ \d+: .* \| Let each process compute ",
     "call": r"^All processes make the same calls in the same order, but process 0 has come to `replicate`, and process "
     r"1 to `shard`\. Let each make both, in one order\.$",
 }

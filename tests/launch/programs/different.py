@@ -76,6 +76,8 @@ key = jax.random.key(me)
 try_it("constant", gs.jit(gs.pmap(keyed)), gs.parallel.shard(x, mesh))
 with gs.environ.context(fit=bool(me)):
     try_it("setting", gs.pmap(noisy, donate_states=True), x)
+try_it("built", gs.parallel.init_sharded(lambda: gs.ParamState(jnp.zeros((4, 4 + 4 * me))), mesh, {}))
+try_it("drawn", gs.parallel.init_sharded(lambda: gs.ParamState(jax.random.normal(jax.random.key(me), (4,))), mesh, {}))
 try_it("call", gs.parallel.shard if me else gs.parallel.replicate, y, mesh)
 if me == 0:
     try_it("alone", copied)
