@@ -116,6 +116,10 @@ def data_parallel(
     there from the first call on. The average of a loss over the batch is one over all of it, and so is its gradient:
     nothing in the step has to be averaged by hand.
 
+    With several processes each passes the same batch, whole; or all pass one array that is spread over them, of which
+    each has made its part (`jax.make_array_from_process_local_data`). Whole batches are compared in the first call
+    only.
+
     Args:
         step: takes the model and whole batches.
         mesh: the mesh; batches are divided along its first axis.
@@ -127,6 +131,7 @@ def data_parallel(
 
     Raises:
         ShardingError: a batch or State does not divide, or an array was put on other devices.
+        ProcessError: another process does something else, or does it with something else.
 
     Example:
         >>> import graphstate as gs, jax, jax.numpy as jnp

@@ -40,6 +40,7 @@ def shard(target: Any, mesh: Mesh, axes: Any = None, *, axis: int = 0) -> Any:
 
     Raises:
         ShardingError: an array has no such axis, it does not divide, or the mesh has no such axis. Nothing is moved.
+        ProcessError: another process that has devices of the mesh does something else, or has other values.
 
     Example:
         >>> import graphstate as gs, jax, jax.numpy as jnp
@@ -99,6 +100,7 @@ def place(node: Any, mesh: Mesh, rules: Rules) -> Any:
     Raises:
         ShardingError: an axis does not divide, a State names more or fewer axes than it has, two of its axes would
             lie along one of the mesh, or the mesh has no such axis. Nothing is moved.
+        ProcessError: as in `shard`.
 
     Example:
         >>> import graphstate as gs, jax, jax.numpy as jnp

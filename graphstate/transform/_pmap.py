@@ -114,6 +114,11 @@ def pmap(
     calls, a State that is not mapped gets a copy on each device. A lane, or a shard of `shard_map`, is on a
     device already: in it `pmap` is `vmap`.
 
+    With several processes (`parallel.initialize`) the devices are those of all, and all make the same calls. Each passes
+    the same arguments, whole, or arrays that are spread over all devices already. Of what comes out each holds its
+    lanes (`array.addressable_shards`); `jax.experimental.multihost_utils.process_allgather(array, tiled=True)` gives
+    all of it to each.
+
     Args:
         function: takes the arguments of one lane; a class makes a stacked Node, a callable Node will do too.
         in_axes: as in `vmap`.
@@ -144,6 +149,7 @@ def pmap(
         ShardingError: an array was put on other devices.
         StateTypeError: a lane draws with `rbg` keys, whose numbers would depend on the number of devices.
         TraceContextError: it is called within `jax.set_mesh` of another mesh.
+        ProcessError: another process does something else, or does it with something else.
 
     Example:
         An ensemble, a part of which each device makes, holds and trains:
