@@ -1,7 +1,7 @@
 """Sixty-four networks that learn to read digits, spread over eight devices, each of which trains its own eight.
 
     python examples/ensemble_pmap.py --members 64 --devices 8 --epochs 3 --seed 0
-    python -m graphstate.launch --processes 2 --devices 4 examples/ensemble_pmap.py --devices 4
+    python -m graphstate.launch --processes 2 --devices 4 examples/ensemble_pmap.py
 
 The network, its optimizer and the step are those of ensemble_digits.py, written for one member: `pmap` stands where
 `vmap` stood there. No device hears of another, and whatever their number, the members come out as they do on one
@@ -52,7 +52,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
 
-    jax.config.update("jax_num_cpu_devices", options.devices)
+    gs.parallel.initialize()
+    if not jax.distributed.is_initialized():
+        jax.config.update("jax_num_cpu_devices", options.devices)
     gs.random.seed(options.seed)
     images, digits = load_digits(return_X_y=True)
     split = train_test_split(images / 16, digits, test_size=0.3, stratify=digits, random_state=options.seed)

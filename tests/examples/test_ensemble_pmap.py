@@ -10,8 +10,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "ensemble_pmap.py"
-
-
 OPTIONS = (str(EXAMPLE), "--members=8", "--epochs=1")
 
 
@@ -40,7 +38,7 @@ def test_members_come_out_alike_on_one_device_and_on_eight(spread: str) -> None:
 
 
 def test_they_come_out_alike_in_two_processes(spread: str) -> None:
-    told = run(4, "-m", "graphstate.launch", "--processes=2", "--devices=4")
+    told = run(8, "-m", "graphstate.launch", "--processes=2", "--devices=4")
     for number, held in enumerate([range(4), range(4, 8)]):
         mine = "\n".join(re.findall(rf"^\[{number}\] (.*)$", told, re.MULTILINE))
         for member in held:
