@@ -114,10 +114,10 @@ def pmap(
     calls, a State that is not mapped gets a copy on each device. A lane, or a shard of `shard_map`, is on a
     device already: in it `pmap` is `vmap`.
 
-    With several processes (`parallel.initialize`) the devices are those of all, and all make the same calls. Each passes
-    the same arguments, whole, or arrays that are spread over all devices already. Of what comes out each holds its
-    lanes (`array.addressable_shards`); `jax.experimental.multihost_utils.process_allgather(array, tiled=True)` gives
-    all of it to each.
+    With several processes (`parallel.initialize`) the devices are those of all, and all make the same calls. Each
+    passes the same arguments, whole, or arrays that are spread over all devices already. Of what comes out each holds
+    its lanes (`array.addressable_shards`); all of it is given to each by
+    `jax.experimental.multihost_utils.process_allgather(array, tiled=True)`.
 
     Args:
         function: takes the arguments of one lane; a class makes a stacked Node, a callable Node will do too.
