@@ -6,7 +6,7 @@ import threading
 from types import TracebackType
 from typing import Any, Self
 
-from graphstate.errors import CheckpointError
+from graphstate.errors import CheckpointError, StateTypeError
 from graphstate.filters import Filter
 
 from ._extra import open_store
@@ -81,8 +81,9 @@ class Checkpoints:
 
         Raises:
             CheckpointError: the save before could not be written, or a later step is there.
+            StateTypeError: `step` is no whole number.
         """
-        step = operator.index(step)
+        step = _whole(step)
         self.wait()
         latest = self._agreed_latest()
         if step < 0 or (latest is not None and step < latest):
@@ -145,6 +146,16 @@ class Checkpoints:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.wait()
+
+
+def _whole(step: Any) -> int:
+    try:
+        return operator.index(step)
+    except TypeError as error:
+        raise StateTypeError(
+            f"A checkpoint is saved under a whole number, but {str(step)[:60]!r} of type {type(step).__name__} came "
+            "for its step. Use `int(step)`."
+        ) from error
 
 
 def _call_before_threads_end(function: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import graphstate as gs
 from graphstate.checkpoint import Checkpoints
-from graphstate.errors import CheckpointError, UpdateError
+from graphstate.errors import CheckpointError, StateTypeError, UpdateError
 from graphstate.filters import PathContains
 
 from .kept import all_bits, array
@@ -84,7 +84,7 @@ def test_steps_do_not_go_back(tmp_path):
 
 def test_a_step_is_a_whole_number(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
-        with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+        with pytest.raises(StateTypeError, match=r"under a whole number, but '1.0' of type float came for its step"):
             checkpoints.save(1.0, model(0))
         checkpoints.save(jnp.asarray(3), model(0))
     assert checkpoints.steps == [3]

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 import graphstate as gs
 from graphstate import checkpoint
-from graphstate.errors import FilterError, PartialRestoreWarning, UpdateError
+from graphstate.errors import CheckpointError, FilterError, PartialRestoreWarning, UpdateError
 from graphstate.filters import PathContains
 
 from .kept import all_bits, array, bits, mesh, spread, tied
@@ -261,6 +261,16 @@ def test_an_array_that_jax_put_somewhere_stays_free_to_be_put_elsewhere(tmp_path
     other = checkpoint.restore(tmp_path, {"a": gs.State(jnp.zeros(8))})
     assert not other["a"].value.committed
     assert (other["a"].value + spread(array(0, 8), 8, "x")).shape == (8,)
+
+
+def test_what_jax_cannot_hold_here_is_not_made_narrower(tmp_path):
+    with jax.enable_x64(True):
+        checkpoint.save(tmp_path, {"a": gs.State(jnp.asarray(np.array([2.0**53 + 2])))})
+    like = {"a": gs.State(jax.ShapeDtypeStruct((1,), "float64"))}
+    with pytest.raises(CheckpointError, match=r"'a' was saved as float64\[1\], but JAX makes float32\[1\] of it here"):
+        checkpoint.restore(tmp_path, like)
+    with jax.enable_x64(True):
+        assert checkpoint.restore(tmp_path, like)["a"].value.tolist() == [2.0**53 + 2]
 
 
 def test_a_state_that_has_lost_its_value_gets_one(tmp_path):

@@ -160,6 +160,15 @@ def test_what_holds_no_values_is_refused(tmp_path):
     assert not (tmp_path / "it").exists()
 
 
+@pytest.mark.no_leak_check("leaks a tracer")
+def test_a_tracer_that_has_outlived_its_trace_is_refused(tmp_path):
+    node = gs.Node()
+    jax.make_jaxpr(lambda x: node.__dict__.update(kept=x))(1.0)
+    gs.graph.touch(node)
+    with pytest.raises(TraceContextError, match="A checkpoint holds values, but `kept` is a tracer"):
+        checkpoint.save(tmp_path / "it", node)
+
+
 def test_nothing_is_saved_or_restored_while_something_is_traced(tmp_path):
     model = held(array(0, 2))
     with pytest.raises(TraceContextError, match=r"`checkpoint.save` writes values, but something is being traced"):
