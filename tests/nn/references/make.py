@@ -61,6 +61,16 @@ def _(x: Tensor, p: Parameters) -> Tensor:
     return F.linear(x, p["weight"])
 
 
+@case("Embedding", (2, 3, 4), weight=(5, 4))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    return F.embedding(torch.tensor([[0, 4, 0], [1, 1, 0]]), p["weight"]) * x
+
+
+@case("LoRA", (3, 4), linear__weight=(4, 5), linear__bias=(5,), down=(4, 2), up=(2, 5))
+def _(x: Tensor, p: Parameters) -> Tensor:
+    return F.linear(x, p["linear/weight"].T, p["linear/bias"]) + 3 / 2 * F.linear(F.linear(x, p["down"].T), p["up"].T)
+
+
 # Normalisation
 
 
@@ -176,6 +186,16 @@ def _(x: Tensor, _: Parameters) -> Tensor:
     return last(F.max_pool2d(first(x), (2, 3), stride=(2, 1)))
 
 
+@case("MaxPool3d", (1, 4, 3, 4, 2))
+def _(x: Tensor, _: Parameters) -> Tensor:
+    return last(F.max_pool3d(first(x), 2, stride=(2, 1, 2)))
+
+
+@case("AvgPool1d", (2, 7, 2))
+def _(x: Tensor, _: Parameters) -> Tensor:
+    return last(F.avg_pool1d(first(x), 3, stride=2, padding=1))
+
+
 @case("AvgPool2d", (2, 4, 5, 2))
 def _(x: Tensor, _: Parameters) -> Tensor:
     return last(F.avg_pool2d(first(x), 2, stride=1, padding=1))
@@ -189,6 +209,21 @@ def _(x: Tensor, _: Parameters) -> Tensor:
 @case("AdaptiveMaxPool1d", (2, 7, 2))
 def _(x: Tensor, _: Parameters) -> Tensor:
     return last(F.adaptive_max_pool1d(first(x), 3))
+
+
+@case("AdaptiveMaxPool2d", (2, 5, 7, 2))
+def _(x: Tensor, _: Parameters) -> Tensor:
+    return last(F.adaptive_max_pool2d(first(x), (2, 3)))
+
+
+@case("AdaptiveMaxPool3d", (1, 3, 4, 2, 2))
+def _(x: Tensor, _: Parameters) -> Tensor:
+    return last(F.adaptive_max_pool3d(first(x), 2))
+
+
+@case("AdaptiveAvgPool1d", (2, 7, 2))
+def _(x: Tensor, _: Parameters) -> Tensor:
+    return last(F.adaptive_avg_pool1d(first(x), 3))
 
 
 @case("AdaptiveAvgPool2d", (2, 5, 7, 2))
