@@ -48,6 +48,14 @@ from jax.nn import (
 )
 
 from ._activation import PReLU
+from ._adaptive_pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+)
 from ._attention import MultiHeadAttention
 from ._batch_norm import BatchNorm
 from ._bilinear import Bilinear
@@ -64,12 +72,6 @@ from ._linear import Linear
 from ._lora import LoRA, LoRAState
 from ._normalization import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from ._pooling import (
-    AdaptiveAvgPool1d,
-    AdaptiveAvgPool2d,
-    AdaptiveAvgPool3d,
-    AdaptiveMaxPool1d,
-    AdaptiveMaxPool2d,
-    AdaptiveMaxPool3d,
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,

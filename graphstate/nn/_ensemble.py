@@ -33,6 +33,7 @@ class Ensemble(Stacked):
 
     Raises:
         RangeError: `n` is not a positive whole number.
+        StateTypeError: `make` is a layer, or returns none.
         AliasError: `make` puts a State that was there before into its members.
 
     Example:

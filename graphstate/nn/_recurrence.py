@@ -111,12 +111,29 @@ class RNN(Node):
         reset_state(self.cell, batch_size)
 
     def _run(self, xs: Array, lengths: Array | None) -> Any:
-        def step(x: Array, time: Array) -> Any:
-            return self.cell(x) if lengths is None else _masked_step(self.cell, x, time < lengths)
-
-        steps = jnp.moveaxis(xs, -2, 0), jnp.arange(xs.shape[-2])
-        ys = for_loop(step, *steps, reverse=self.reverse, unroll=self.unroll)
+        steps = jnp.moveaxis(xs, -2, 0)
+        if lengths is None:
+            ys = for_loop(self._step, steps, reverse=self.reverse, unroll=self.unroll)
+        else:
+            counts = jnp.arange(len(steps)).reshape(-1, *(1,) * lengths.ndim) < lengths[None]
+            ys = for_loop(self._masked_step, steps, counts, reverse=self.reverse, unroll=self.unroll)
         return jax.tree.map(lambda y: jnp.moveaxis(y, 0, xs.ndim - 2), ys)
+
+    # Methods, not functions made at each call: a loop outside of compiled code is traced once for the same function.
+
+    def _step(self, x: Array) -> Any:
+        return self.cell(x)
+
+    def _masked_step(self, x: Array, counts: Array) -> Any:
+        """A step of those sequences for which it counts."""
+        # What stands in the others may be NaN, which a gradient would not lose.
+        x = _where(counts, x, jnp.zeros_like(x))
+        carried = list(states(self.cell, HiddenState).values())
+        before = [each.value for each in carried]
+        y = self.cell(x)
+        for each, old in zip(carried, before, strict=True):
+            each.value = jax.tree.map(lambda new, old: _where(counts, new, old), each.value, old)
+        return jax.tree.map(lambda y: _where(counts, y, jnp.zeros_like(y)), y)
 
     def _check_initial(self, initial: Mapping[Any, Any], carried: Mapping[Any, Any]) -> None:
         unknown = [path for path in initial if path not in carried]
@@ -150,18 +167,6 @@ class RNN(Node):
                 f"{name_of(self)} takes as `lengths` numbers from 0 to {xs.shape[-2]}, the number of steps, but got "
                 f"{wrong[0]}. Are they those of other sequences?"
             )
-
-
-def _masked_step(cell: Callable[..., Any], x: Array, counts: Array) -> Any:
-    """A step of those sequences for which it counts."""
-    # What stands in the others may be NaN, which a gradient would not lose.
-    x = _where(counts, x, jnp.zeros_like(x))
-    carried = list(states(cell, HiddenState).values())
-    before = [each.value for each in carried]
-    y = cell(x)
-    for each, old in zip(carried, before, strict=True):
-        each.value = jax.tree.map(lambda new, old: _where(counts, new, old), each.value, old)
-    return jax.tree.map(lambda y: _where(counts, y, jnp.zeros_like(y)), y)
 
 
 def _where(counts: Array, one: Array, other: Array) -> Array:
@@ -198,7 +203,7 @@ class Bidirectional(Node):
         xs: ArrayLike,
         *,
         lengths: ArrayLike | None = None,
-        initial: tuple[Mapping[Any, Any] | None, Mapping[Any, Any] | None] = (None, None),
+        initial: tuple[Mapping[Any, Any] | None, Mapping[Any, Any] | None] | None = None,
         return_state: bool = False,
     ) -> Any:
         """The outputs of both cells for each step.
@@ -219,7 +224,8 @@ class Bidirectional(Node):
             RangeError: as in `RNN`.
             UpdateError: as in `RNN`.
         """
-        ys, last = self.forward(xs, lengths=lengths, initial=initial[0], return_state=True)
-        back, first = self.backward(xs, lengths=lengths, initial=initial[1], return_state=True)
+        begin, end = (None, None) if initial is None else initial
+        ys, last = self.forward(xs, lengths=lengths, initial=begin, return_state=True)
+        back, first = self.backward(xs, lengths=lengths, initial=end, return_state=True)
         joined = jnp.concatenate([ys, back], -1)
         return (joined, (last, first)) if return_state else joined

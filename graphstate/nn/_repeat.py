@@ -32,6 +32,7 @@ class Repeat(Stacked):
 
     Raises:
         RangeError: `n` is not a positive whole number.
+        StateTypeError: `make` is a layer, or returns none.
         AliasError: `make` puts a State that was there before into its layers.
 
     Example:

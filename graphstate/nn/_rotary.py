@@ -1,5 +1,7 @@
 """`RotaryEmbedding`: positions as rotations of queries and keys, whose product then depends on distances only."""
 
+import math
+
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -25,7 +27,7 @@ class RotaryEmbedding(Node):
         base: its power is the longest wave length, in positions over 2 pi.
 
     Raises:
-        RangeError: `features` is odd or not a positive whole number.
+        RangeError: `features` is odd or not a positive whole number, or `base` is not positive.
 
     Example:
         >>> import graphstate as gs, jax.numpy as jnp
@@ -43,6 +45,8 @@ class RotaryEmbedding(Node):
                 f"RotaryEmbedding rotates pairs, so it needs an even number of features, but got {features}. "
                 "In an attention this is the number of features of a head."
             )
+        if not 0 < base < math.inf:
+            raise RangeError(f"RotaryEmbedding needs a positive finite number as `base`, but got {base!r}.")
         self.base = float(base)
 
     def __call__(self, x: ArrayLike, positions: ArrayLike) -> Array:

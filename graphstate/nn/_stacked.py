@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from graphstate.errors import AliasError, StructureError, some_of
-from graphstate.graph import diff, state, take, update
+from graphstate.errors import AliasError, StateTypeError, StructureError, some_of
+from graphstate.graph import Node, diff, state, take, update
 from graphstate.transform import vmap
 
 from ._passing import Passing
@@ -34,13 +34,24 @@ class Stacked(Passing):
     def _make(self, make: Callable[[], Any], n: int) -> Any:
         kind = type(self).__name__
         self.n = as_size(kind, "n", n)
+        if isinstance(make, Node):
+            raise StateTypeError(
+                f"{kind} takes a function that makes a layer, since each is drawn by itself, but got a "
+                f"{type(make).__name__}. Write `{kind}(lambda: {type(make).__name__}(...), n)`."
+            )
         try:
-            return vmap(make, axis_size=self.n)()
+            made = vmap(make, axis_size=self.n)()
         except AliasError as error:
             raise AliasError(
                 f"{error}\n{kind} has no `out_axes`: give what all {self._sliced} share to each call, "
                 f"`{kind.lower()}(x, shared)`."
             ) from error
+        if not callable(made):
+            raise StateTypeError(
+                f"{kind} takes a function that makes a layer, which can be called, but it has returned a "
+                f"{type(made).__name__}. Give it a `__call__`, or use `graphstate.vmap` itself."
+            )
+        return made
 
     @overload
     def __getitem__(self, index: int) -> Any: ...

@@ -33,6 +33,24 @@ def test_it_is_the_loop_over_steps_and_leaves_the_cell_alone() -> None:
     assert_array_equal(rnn.cell.hidden.value, jnp.array([7.0, 8.0]))
 
 
+def test_an_eager_call_is_traced_once() -> None:
+    traces = []
+
+    class Counting(nn.GRUCell):
+        def __call__(self, x: Array) -> Array:
+            traces.append(None)
+            return super().__call__(x)
+
+    rnn, lengths = nn.RNN(Counting(3, 2)), jnp.array([4, 2])
+    both = nn.Bidirectional(Counting(3, 2), Counting(3, 2))
+    for _ in range(2):
+        traces.clear()
+        results = rnn(XS), rnn(XS, lengths=lengths), both(XS)
+    assert not traces
+    rnn.cell.from_input.weight.value *= 2
+    assert (rnn(XS) != results[0]).any()
+
+
 def test_reversed_it_begins_at_the_end() -> None:
     assert_allclose(make(reverse=True)(XS[0]), loop(XS[0, ::-1])[::-1], rtol=1e-5, atol=1e-6)
 

@@ -34,6 +34,12 @@ def test_an_odd_size_is_an_error() -> None:
         nn.RotaryEmbedding(3)
 
 
+@pytest.mark.parametrize("base", [0, -1.0, float("nan"), float("inf")])
+def test_the_base_of_a_power_is_positive(base: float) -> None:
+    with pytest.raises(nn.RangeError, match=r"RotaryEmbedding needs a positive finite number as `base`, but got "):
+        nn.RotaryEmbedding(4, base=base)
+
+
 def test_inputs_that_do_not_fit_are_an_error() -> None:
     with pytest.raises(
         nn.ShapeError, match=r"RotaryEmbedding takes queries or keys of shape \(\.\.\., time, heads, 4\)"

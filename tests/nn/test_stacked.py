@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import graphstate as gs
 from graphstate import nn
-from graphstate.errors import AliasError, StructureError
+from graphstate.errors import AliasError, StateTypeError, StructureError
 
 pytestmark = pytest.mark.no_leak_check(reason="runs very many eager operations")
 
@@ -69,6 +69,15 @@ def test_a_slice_is_a_stack_of_copies_that_is_called_alike() -> None:
     assert_array_equal(repeated[4:](X), X)
     ensemble = nn.Ensemble(lambda: nn.Linear(3, 3), 2, in_axes=0)
     assert_allclose(ensemble[::-1](X[::-1]), ensemble(X)[::-1], rtol=1e-5, atol=1e-6)
+
+
+@each_kind
+def test_layers_are_made_by_a_function(kind: type[nn.Repeat]) -> None:
+    match = rf"{kind.__name__} takes a function that makes a layer, .* a Linear\. Write `{kind.__name__}\(lambda: Lin"
+    with pytest.raises(StateTypeError, match=match):
+        kind(nn.Linear(3, 3), 2)
+    with pytest.raises(StateTypeError, match=r"which can be called, but it has returned a dict\. Give it a `__call__`"):
+        kind(lambda: {"layer": nn.Linear(3, 3)}, 2)
 
 
 class Adding(gs.Node):
