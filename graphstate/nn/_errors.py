@@ -81,11 +81,16 @@ def _iter_callers() -> Iterator[Node]:
 
 
 def _way(caller: Node, inner: Any) -> tuple[Any, ...] | None:
-    """The path from one Node to another, which may be a slice of a stack that the first one holds."""
+    """The path from one Node to another, which may be a slice of a stack that the first one holds.
+
+    A transform of a method calls it with a copy of the Node, which is the same Node for a reader.
+    """
     with contextlib.suppress(GraphStateError):  # a graph that cannot be walked is another error's matter
         for path, node in nodes(caller, type(inner)).items():
             if node is inner:
                 return path
+    if type(caller) is type(inner) and name_in_frames(inner) == "self":
+        return ()
     sliced = getattr(caller, "_sliced", None)
     return (sliced,) if isinstance(sliced, str) and type(getattr(caller, sliced)) is type(inner) else None
 

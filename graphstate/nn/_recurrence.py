@@ -125,15 +125,7 @@ class RNN(Node):
         return self.cell(x)
 
     def _masked_step(self, x: Array, counts: Array) -> Any:
-        """A step of those sequences for which it counts."""
-        # What stands in the others may be NaN, which a gradient would not lose.
-        x = _where(counts, x, jnp.zeros_like(x))
-        carried = list(states(self.cell, HiddenState).values())
-        before = [each.value for each in carried]
-        y = self.cell(x)
-        for each, old in zip(carried, before, strict=True):
-            each.value = jax.tree.map(lambda new, old: _where(counts, new, old), each.value, old)
-        return jax.tree.map(lambda y: _where(counts, y, jnp.zeros_like(y)), y)
+        return _masked(self.cell, x, counts)
 
     def _check_initial(self, initial: Mapping[Any, Any], carried: Mapping[Any, Any]) -> None:
         unknown = [path for path in initial if path not in carried]
@@ -167,6 +159,18 @@ class RNN(Node):
                 f"{name_of(self)} takes as `lengths` numbers from 0 to {xs.shape[-2]}, the number of steps, but got "
                 f"{wrong[0]}. Are they those of other sequences?"
             )
+
+
+def _masked(cell: Callable[..., Any], x: Array, counts: Array) -> Any:
+    """A step of those sequences for which it counts."""
+    # What stands in the others may be NaN, which a gradient would not lose.
+    x = _where(counts, x, jnp.zeros_like(x))
+    carried = list(states(cell, HiddenState).values())
+    before = [each.value for each in carried]
+    y = cell(x)
+    for each, old in zip(carried, before, strict=True):
+        each.value = jax.tree.map(lambda new, old: _where(counts, new, old), each.value, old)
+    return jax.tree.map(lambda y: _where(counts, y, jnp.zeros_like(y)), y)
 
 
 def _where(counts: Array, one: Array, other: Array) -> Array:
