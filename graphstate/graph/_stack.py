@@ -41,7 +41,8 @@ def stack(nodes: Sequence[Any], axis: int | StateAxes | None = 0) -> Any:
     Args:
         nodes: Nodes (or pytrees of Nodes and States) of one structure.
         axis: where the lane axis goes, in the result; a `StateAxes` chooses it for each state. A State with axis None
-            must be the same object in all members, and stays that object.
+            must be the same object in all members, and stays that object. Among the names that a State gives to its
+            axes (`axes`) the new one is None.
 
     Raises:
         StructureError: there are no nodes, or their structures differ.

@@ -87,7 +87,8 @@ def place(node: Any, mesh: Mesh, rules: Rules) -> Any:
     """Spreads the States of a model as rules say for the names of their axes.
 
     A State says what its axes are when it is made, as `State(value, axes=("embed", "mlp"))`, and building it needs no
-    mesh. What no rule is for, and States that name no axes, are copied to all devices.
+    mesh. A map that stacks lanes adds its `axis_name` to them: a rule for that name spreads the members of an ensemble.
+    What no rule is for, and States that name no axes, are copied to all devices.
 
     Args:
         node: a Node, a State, or any pytree of these.

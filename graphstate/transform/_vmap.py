@@ -115,7 +115,7 @@ def vmap(
         in_axes: as in `jax.vmap`. For a Node an int or None holds for all its States; `StateAxes` chooses by filter.
             Keyword arguments are mapped over axis 0.
         out_axes: as in `jax.vmap`; for a Node made inside, where its States get the lane axis.
-        axis_name: what collectives call the lane axis.
+        axis_name: what collectives call the lane axis, and States that name the axes of their arrays (`axes`).
         axis_size: the number of lanes, where no argument tells.
         spmd_axis_name: as in `jax.vmap`.
         state_in_axes: the axes of States that the function only refers to, as `{filter: axis}`; one filter alone

@@ -176,6 +176,33 @@ def test_closed_over_states_that_are_mapped_have_in_a_lane_the_names_of_their_sl
     assert names(members) == layered("member")
 
 
+def test_a_state_that_two_maps_take_from_the_closure_loses_the_names_of_both():
+    grid = gs.ParamState(jnp.zeros((2, 3, 4)), axes=("a", "b", "c"))
+    seen = []
+
+    def inner():
+        seen.append((grid.metadata["axes"], grid.value.shape))
+
+    def outer():
+        gs.vmap(inner, axis_size=2, state_in_axes={...: 0})()
+
+    gs.vmap(outer, axis_size=4, state_in_axes={...: 2})()
+    gs.vmap(lambda: gs.vmap(inner, axis_size=3, state_in_axes={...: 0})(), axis_size=2, state_in_axes={...: 0})()
+    assert seen == [(("b",), (3,)), (("c",), (4,))]
+
+
+def test_a_mapped_argument_that_is_reached_from_the_closure_has_its_names_in_the_lane():
+    members = gs.vmap(make, axis_name="member")(SCALES)
+    seen = []
+
+    def lane(layer):
+        seen.append(members.weight.metadata["axes"])
+
+    gs.vmap(lane)(members)
+    gs.vmap(lane, state_in_axes={...: 0})(members)
+    assert seen == [("embed", "mlp")] * 2
+
+
 def test_a_state_made_in_a_lane_is_mapped_only_by_maps_inside_of_it():
     seen = []
 
