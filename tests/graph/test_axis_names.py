@@ -19,6 +19,9 @@ class Layer(gs.Node):
         self.pair = gs.State({"a": jnp.zeros((2, 3)), "b": jnp.ones((4, 3))}, axes=("row", "mlp"))
         self.free = gs.State(jnp.zeros(3), unit="steps")
 
+    def __call__(self, x):
+        return x @ self.weight.value
+
 
 def make(scale):
     return Layer(scale)
