@@ -10,6 +10,7 @@ ended, and its error is shown last. On a cluster, which starts the processes its
 _environment  what a process must find in its environment
 _link         the line between a process and who has started it
 _lines        what a process writes, line by line
+_member       one process, as the launcher sees it
 _group        the processes: starting, watching, ending them
 _worker       what runs in each of them
 """

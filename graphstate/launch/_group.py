@@ -192,7 +192,8 @@ class _Group:
 
     def _read_rest(self) -> None:
         """Reads what has been written by processes that have ended: what they have started may still hold the pipes."""
-        while self._selector.get_map() and self._selector.select(0):
+        end = time.monotonic() + _GRACE
+        while self._selector.get_map() and self._selector.select(0) and time.monotonic() < end:
             self._read(0)
         for key in list(self._selector.get_map().values()):
             key.data.close()

@@ -64,8 +64,12 @@ class Member:
         yield self._link.fileno(), Lines(self._note)
 
     def poll(self) -> None:
-        """Looks whether it still runs."""
-        self.code = self._process.poll()
+        """Looks whether it still runs; what it has started and left behind ends with it."""
+        if self.code is None:
+            code = self._process.poll()
+            if code is not None:
+                self.signal(signal.SIGKILL)  # at once, not later: then its number may be that of another process
+                self.code = code
 
     @property
     def has_failed(self) -> bool:
@@ -79,13 +83,14 @@ class Member:
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal to it, and to all that it has started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
+        if self.code is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
 
     def close(self) -> None:
         """Ends it, and all that it has started."""
         self.signal(signal.SIGKILL)
-        self.code = self._process.wait()
+        self._process.wait()
         self._link.close()
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
