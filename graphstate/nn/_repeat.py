@@ -2,8 +2,12 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
+import jax
+import numpy as np
+
+from graphstate._lift.programs._reuse import is_eager
 from graphstate.transform import checkpoint, scan
 
 from ._stacked import Stacked
@@ -71,21 +75,39 @@ class Repeat(Stacked):
         Raises:
             CarryError: a layer returns another shape or dtype than it takes.
         """
-        call = self._step_with(args, kwargs) if args or kwargs else _step(self.checkpoint, self.policy)
-        return scan(call, x, self.layers, self.n, unroll=self.unroll)[0]
-
-    def _step_with(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[Any, Any], tuple[Any, None]]:
-        def apply(x: Any, layer: Any) -> tuple[Any, None]:
-            return layer(x, *args, **kwargs), None
-
-        return checkpoint(apply, prevent_cse=False, policy=self.policy) if self.checkpoint else apply
-
-
-@functools.cache
-def _step(checkpointed: bool, policy: Callable[..., bool] | None) -> Callable[[Any, Any], tuple[Any, None]]:
-    """The same function at each call, so that a scan outside of compiled code is traced once."""
-    return checkpoint(_apply, prevent_cse=False, policy=policy) if checkpointed else _apply
+        leaves, form = jax.tree.flatten((args, kwargs))
+        carried: list[Any] = []
+        given: tuple[tuple[type, Any], ...] = tuple((type(leaf), leaf) for leaf in leaves)
+        step: Callable[..., Any] = _step.__wrapped__
+        if is_eager() and all(isinstance(leaf, _ARRAYS + _PLAIN) for leaf in leaves):
+            # A loop outside of compiled code is traced once for the same function, which may close over no array then.
+            # In compiled code it may: of arrays that are carried a backward pass would keep one for each layer.
+            carried = [leaf for leaf in leaves if isinstance(leaf, _ARRAYS)]
+            given = tuple((_Carried, None) if isinstance(leaf, _ARRAYS) else (type(leaf), leaf) for leaf in leaves)
+            step = _step
+        call = step(self.checkpoint, self.policy, form, given)
+        return scan(call, (x, carried), self.layers, self.n, unroll=self.unroll)[0][0]
 
 
-def _apply(x: Any, layer: Any) -> tuple[Any, None]:
-    return layer(x), None
+_ARRAYS: Final = (jax.Array, np.ndarray)
+_PLAIN: Final = (bool, int, str)
+
+
+class _Carried:
+    """The kind of an argument that is carried from layer to layer, as it is."""
+
+
+@functools.lru_cache(256)
+def _step(
+    checkpointed: bool, policy: Callable[..., bool] | None, form: Any, given: tuple[tuple[type, Any], ...]
+) -> Callable[[Any, Any], tuple[Any, None]]:
+    """One layer, called with further arguments in the form of a pytree: given ones, and those that are carried."""
+
+    def apply(carry: Any, layer: Any) -> tuple[Any, None]:
+        x, carried = carry
+        arrays = iter(carried)
+        leaves = [next(arrays) if kind is _Carried else leaf for kind, leaf in given]
+        args, kwargs = jax.tree.unflatten(form, leaves)
+        return (layer(x, *args, **kwargs), carried), None
+
+    return checkpoint(apply, prevent_cse=False, policy=policy) if checkpointed else apply

@@ -73,16 +73,21 @@ def test_an_eager_call_is_traced_once() -> None:
     traces = []
 
     class Counting(nn.Linear):
-        def __call__(self, x: Array) -> Array:
+        def __call__(self, x: Array, shift: Array | float = 0.0, *, back: bool | int = False) -> Array:
             traces.append(None)
-            return super().__call__(x)
+            return super().__call__(-x if back is True else x) + shift
 
     for checkpoint in (False, True):
         repeated = nn.Repeat(lambda: Counting(4, 4), 2, checkpoint=checkpoint)
-        repeated(X)
-        traces.clear()
-        repeated(X)
-        assert not traces
+        first, second = repeated
+        for arguments, options in (((), {}), ((jnp.ones((3, 4)),), {"back": True}), ((jnp.ones((3, 4)),), {"back": 1})):
+            repeated(X, *arguments, **options)
+            traces.clear()
+            arguments = [2 * each for each in arguments]
+            y = repeated(X, *arguments, **options)
+            assert not traces
+            expected = second(first(X, *arguments, **options), *arguments, **options)
+            assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_layers_are_counted_and_iterated_and_their_paths_begin_with_layers() -> None:
