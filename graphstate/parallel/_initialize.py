@@ -17,6 +17,7 @@ from graphstate.errors import ProcessError
 
 __all__ = ["Seat", "initialize"]
 
+_MARGIN = 30
 _FOR_EVER = 7 * 24 * 3600
 
 
@@ -72,6 +73,10 @@ def initialize(
     `replicate` and `place` see to it, when they are first called over devices of several processes, that all of them
     have the same model, and the same values for what each of them passes whole.
 
+    On a cluster it is for whoever starts the processes to end all when one has failed (Slurm: `srun
+    --kill-on-bad-exit`), as `graphstate.launch` does: JAX lets one that fails wait at its exit for the others, which
+    may wait for it.
+
     Args:
         coordinator_address: where process 0 coordinates all, as "10.0.0.1:1234".
         num_processes: how many there are.
@@ -120,9 +125,6 @@ def _take_seat(seat: Seat) -> None:
         initialization_timeout=int(seat.timeout) + _MARGIN,
         shutdown_timeout_seconds=_FOR_EVER,
     )
-
-
-_MARGIN = 30
 
 
 def _check_free(address: str) -> None:

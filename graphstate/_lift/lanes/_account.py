@@ -124,21 +124,27 @@ def _words_of_array(value: Any) -> str:
 
 
 def _words_of_values(values: Sequence[Any]) -> str:
-    """What arrays are worth, in a few letters; of those that no process has whole, nothing."""
-    leaves = [
-        leaf
-        for leaf in jax.tree.leaves(list(values))
-        if not isinstance(leaf, jax.ShapeDtypeStruct | Tracer) and getattr(leaf, "is_fully_addressable", True)
-    ]
+    """What arrays are worth, in a few letters; of those that are spread over processes, nothing."""
+    leaves = [leaf for leaf in jax.tree.leaves(list(values)) if _is_whole(leaf)]
     if not leaves:
         return ""
     told = hashlib.blake2b(digest_size=4)
     for leaf in leaves:
-        is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         with jax.ensure_compile_time_eval():  # a program may be in the making
-            whole = np.ascontiguousarray(np.asarray(jax.random.key_data(leaf) if is_key else leaf))
+            whole = np.ascontiguousarray(np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf))
         told.update(whole.reshape(-1).view(np.uint8).data)
     return told.hexdigest()
+
+
+def _is_whole(leaf: Any) -> bool:
+    """Whether this process alone has an array: the copies that a program has left in all may differ by rounding."""
+    if not isinstance(leaf, jax.Array):
+        return not isinstance(leaf, jax.ShapeDtypeStruct)
+    return not isinstance(leaf, Tracer) and leaf.is_fully_addressable
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _words_of_input(var: Any) -> str:
