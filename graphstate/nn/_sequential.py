@@ -1,5 +1,6 @@
 """`Sequential`: layers one after the other."""
 
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any, overload
 
@@ -110,6 +111,25 @@ class Sequential(Passing):
         if isinstance(self.layers, dict):
             return Sequential(**dict(list(self.layers.items())[index]))
         return Sequential(*self.layers[index])
+
+    def __setitem__(self, index: int | str, layer: Layer) -> None:
+        """Puts `layer` in the place of the one at an index or of a name.
+
+        Raises:
+            StateTypeError: the layer cannot be called.
+            IndexError: there is none at that index.
+            KeyError: there is none of that name.
+        """
+        _check_callable(layer, index)
+        if isinstance(self.layers, list):
+            if isinstance(index, str):
+                raise KeyError(index)
+            self.layers[operator.index(index)] = layer
+            return
+        name = index if isinstance(index, str) else list(self.layers)[operator.index(index)]
+        if name not in self.layers:
+            raise KeyError(name)
+        self.layers[name] = layer
 
     def __len__(self) -> int:
         return len(self.layers)

@@ -94,6 +94,24 @@ def test_layers_with_names_are_called_in_their_order_and_found_by_name(
         model["wide"]
 
 
+def test_a_layer_is_put_in_the_place_of_another_by_number_or_name(named: nn.Sequential, model: nn.Sequential) -> None:
+    model[1], named["relu"], named[-1] = nn.tanh, nn.tanh, nn.relu
+    assert [model.layers[1], named[1], named["narrow"]] == [nn.tanh, nn.tanh, nn.relu]
+    assert list(named.layers) == ["wide", "relu", "narrow"]
+    for part, wrong, error in (
+        (model, 3, IndexError),
+        (named, 3, IndexError),
+        (model, "relu", KeyError),
+        (named, "x", KeyError),
+    ):
+        with pytest.raises(error):
+            part[wrong] = nn.relu
+    with pytest.raises(StateTypeError, match=r"layers that can be called, but layer 0 is '3'"):
+        model[0] = 3
+    with pytest.raises(TypeError):
+        model[:1] = nn.relu
+
+
 def test_a_layer_with_a_name_is_appended_with_one(named: nn.Sequential, model: nn.Sequential) -> None:
     named.append(jnp.sum, "total")
     assert named(jnp.ones((5, 3))).shape == ()
