@@ -157,6 +157,7 @@ def test_metadata_cannot_be_set_and_lost():
 @pytest.mark.parametrize("rng", ["default", "own"])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_masks_differ_in_every_lane(rng, compiled):
+    gs.random.seed(0)
     noisy = Noisy(gs.random.RandomState(0) if rng == "own" else None)
     per_example = gs.vmap(lambda noisy, x: noisy(x), in_axes=(None, 0))
     closed = gs.vmap(lambda x: noisy(x))

@@ -164,8 +164,9 @@ def _values(node):
 
 PRODUCTS = (matmul, recurrent_scan, training, collectives)  # XLA sums in another order where there are fewer rows
 PRODUCTS_OF_A_LANE = (attention, cholesky, convolution_with_kernels_of_its_own)
+VECTORS = (elementwise,)  # XLA computes a sine in whole vectors otherwise than in what is left over
 KINDS = (
-    elementwise,
+    *VECTORS,
     *PRODUCTS,
     *PRODUCTS_OF_A_LANE,
     loop_of_its_own_length,
@@ -188,11 +189,11 @@ def test_every_number_of_devices_gives_what_one_device_gives(kind, lanes):
     first = None
     for count in DEVICES:
         given_ = jax.tree.leaves(jax.tree.map(np.asarray, kind(spread(count), lanes)))
-        tolerance = 64 * EPSILON if kind in PRODUCTS + PRODUCTS_OF_A_LANE else 0
+        tolerance = 64 * EPSILON if kind in PRODUCTS + PRODUCTS_OF_A_LANE else 4 * EPSILON if kind in VECTORS else 0
         for ours, oracle in zip(given_, expected, strict=True):
             assert (ours.shape, ours.dtype) == (oracle.shape, oracle.dtype)
             np.testing.assert_allclose(ours, oracle, rtol=tolerance, atol=tolerance)
-        if kind not in PRODUCTS:
+        if kind not in PRODUCTS + VECTORS:
             first = first or given_
             for ours, other in zip(given_, first, strict=True):
                 np.testing.assert_array_equal(ours, other)
