@@ -169,7 +169,8 @@ class ShardedBuild:
     def _agree(self, traced: Traced) -> None:
         """Makes sure that all processes build the same."""
         built = walk(traced.built)
-        arrays = [(f"an array that `{function_name(self._fn)}` takes", each) for each in jax.tree.leaves(traced.inputs)]
+        taken = [each for each in jax.tree.leaves(traced.inputs) if not isinstance(each, Tracer)]
+        arrays = [(f"an array that `{function_name(self._fn)}` takes", each) for each in taken]
         for place, leaf in zip(built.graphdef.leaves, built.leaves, strict=True):
             value = unpack(outer_value(leaf)) if isinstance(leaf, State) else leaf
             arrays.append((show_path(built.graphdef.path(place)), value))
@@ -181,6 +182,8 @@ class ShardedBuild:
         devices = set(self._mesh.devices.flat)
 
         def reached(leaf: Any) -> Any:
+            if isinstance(leaf, Tracer):
+                return leaf
             is_elsewhere = _was_put(leaf) and leaf.sharding.device_set != devices
             is_one_of_many = self._mesh.is_multi_process and getattr(leaf, "is_fully_addressable", True)
             return put([leaf], [self._whole])[0] if is_elsewhere or is_one_of_many else leaf

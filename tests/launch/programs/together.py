@@ -82,6 +82,8 @@ found["built"] = [float(jnp.sum(jnp.sin(state.value))) for state in model.states
 like = gs.parallel.abstract(make, mesh, {"wide": "batch"})(jax.random.key(0))[0].layers[0].weight.value
 found["like"] = like.sharding.is_equivalent_to(model.layers[0].weight.value.sharding, 2)
 gs.parallel.init_sharded(lambda: gs.nn.Linear(3, 8), mesh, {})()
+inside = gs.jit(lambda: gs.parallel.init_sharded(lambda: gs.nn.Linear(3, 8), mesh, {})())()
+found["built"].append(float(jnp.sum(jnp.sin(inside.weight.value))))
 found["built"].append(float(gs.random.normal()))
 
 # A part of the batch in each process.
