@@ -18,6 +18,7 @@ from ._link import VARIABLE
 __all__ = ["Member"]
 
 _TAIL = 5
+_FLAGS = ["-P"] if sys.flags.safe_path else []
 
 
 class Member:
@@ -46,7 +47,7 @@ class Member:
         self._link, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}._worker", *map(str, command)],
+                [sys.executable, *_FLAGS, "-m", f"{__package__}._worker", *map(str, command)],
                 env={**environment, VARIABLE: str(theirs.fileno())},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

@@ -39,7 +39,8 @@ def _run(script: str) -> None:
     module = ModuleType("__main__")
     module.__file__ = script
     sys.modules["__main__"] = module
-    sys.path[0] = str(Path(script).resolve().parent)
+    if not sys.flags.safe_path:  # else the first is no folder that Python has put there for the launcher
+        sys.path[0] = str(Path(script).resolve().parent)
     exec(compile(Path(script).read_bytes(), script, "exec"), module.__dict__)
 
 
