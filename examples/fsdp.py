@@ -32,10 +32,9 @@ RULES = {
 
 def dense(inputs: int, outputs: int, *axes: str | None) -> gs.nn.Linear:
     """A layer that names the axes of its weight and bias."""
-    layer = gs.nn.Linear(inputs, outputs)
-    layer.weight = gs.ParamState(layer.weight.value, axes=axes)
-    layer.bias = gs.ParamState(layer.bias.value, axes=axes[1:])
-    return layer
+    draw, zeros = gs.nn.initializers.lecun_normal(), gs.nn.initializers.zeros
+    weight_init, bias_init = gs.nn.with_axes(draw, axes), gs.nn.with_axes(zeros, axes[1:])
+    return gs.nn.Linear(inputs, outputs, weight_init=weight_init, bias_init=bias_init)
 
 
 class Network(gs.Node):

@@ -71,6 +71,7 @@ from ._identity import Identity
 from ._linear import Linear
 from ._lora import LoRA, LoRAState
 from ._normalization import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from ._parameters import with_axes
 from ._pooling import (
     AvgPool1d,
     AvgPool2d,
@@ -170,4 +171,5 @@ __all__ = [
     "standardize",
     "swish",
     "tanh",
+    "with_axes",
 ]

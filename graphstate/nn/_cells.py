@@ -20,7 +20,7 @@ from graphstate.random import RandomState
 from ._errors import check_parameter, describe, wrong_shape
 from ._linear import Linear
 from ._normalization import widened
-from ._parameters import Initializer
+from ._parameters import Initializer, axes_of, with_axes
 from ._promotion import check_floats
 from ._reset import as_batch
 from ._sizes import as_size
@@ -133,7 +133,8 @@ def _for_each_gate(init: Initializer, gates: int) -> Initializer:
         parts = [init(each, (shape[0], shape[1] // gates), wide) for each in jax.random.split(key, gates)]
         return jnp.concatenate(parts, 1).astype(dtype)
 
-    return draw
+    axes = axes_of(init)
+    return draw if axes is None else with_axes(draw, axes)
 
 
 class RNNCell(_Cell):

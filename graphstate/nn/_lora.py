@@ -7,11 +7,11 @@ from jax.typing import ArrayLike
 
 from graphstate.errors import StateTypeError
 from graphstate.graph import Node, ParamState, clone
-from graphstate.random import DEFAULT, RandomState
+from graphstate.random import RandomState
 
 from ._errors import check_parameter
 from ._linear import Linear
-from ._parameters import Initializer
+from ._parameters import Initializer, drawn
 from ._promotion import promote
 from ._sizes import as_size
 
@@ -75,8 +75,9 @@ class LoRA(Node):
         self.linear = linear
         self.rank = as_size("LoRA", "rank", rank)
         self.scale = 1.0 if alpha is None else float(alpha) / self.rank
-        draw, dtype = DEFAULT if rng is None else rng, linear.weight.value.dtype
-        self.down = LoRAState(down_init(draw.split_key(), (linear.in_features, self.rank), dtype))
+        dtype = linear.weight.value.dtype
+        value, metadata = drawn(down_init, (linear.in_features, self.rank), dtype, rng)
+        self.down = LoRAState(value, **metadata)
         self.up = LoRAState(jnp.zeros((self.rank, linear.out_features), dtype))
 
     @property

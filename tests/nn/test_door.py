@@ -21,7 +21,8 @@ def test_all_is_sorted_and_there() -> None:
 
 
 def test_activations_and_initialisers_are_those_of_jax() -> None:
-    functions = {name for name in nn.__all__ if name[0].islower()} - {"add_lora", "merge_lora", "reset_state"}
+    own = {"add_lora", "merge_lora", "reset_state", "with_axes"}
+    functions = {name for name in nn.__all__ if name[0].islower()} - own
     assert {"relu", "gelu", "tanh", "initializers"} <= functions
     assert all(getattr(nn, name) is getattr(jax.nn, name) for name in functions)
 
