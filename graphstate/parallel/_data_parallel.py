@@ -18,20 +18,29 @@ from graphstate._lift.lanes._mapping import MapOptions
 from graphstate._lift.lanes._placement import Placement
 from graphstate._lift.watch._watch import Watch
 from graphstate._trace import outer_value, unpack
-from graphstate.errors import ShardingError
+from graphstate.errors import ShardingError, StateTypeError
 from graphstate.graph import State
-from graphstate.transform._jit import JitFunction
+from graphstate.graph._attributes import is_graph_object
+from graphstate.transform._jit import JitFunction, Parameters, parameters
 
 from ._placing import Rules, spec_by_rules
 
 __all__ = ["data_parallel"]
 
 
+def leaves_in(batch: Parameters, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[Any, bool]]:
+    """The leaves of the arguments, each with whether it is part of a batch."""
+    numbers = batch.positions(len(args))
+    given = [(value, number in numbers) for number, value in enumerate(args)]
+    given += [(kwargs[name], name in batch.names) for name in sorted(kwargs)]
+    return [(leaf, is_batch) for value, is_batch in given for leaf in jax.tree.leaves(value)]
+
+
 class DataPlacement(Placement):
     """Where the inputs of a step lie: the batch divided, all else copied, or divided by rules."""
 
     def __init__(
-        self, function: Callable[..., Any], mesh: LaneMesh, watch: Watch, batch: frozenset[int], rules: Rules
+        self, function: Callable[..., Any], mesh: LaneMesh, watch: Watch, batch: Parameters, rules: Rules
     ) -> None:
         no_axes = as_state_axes(None)
         super().__init__(function, MapOptions(0, 0, no_axes, no_axes, "split", "data_parallel"), mesh, watch)
@@ -51,9 +60,8 @@ class DataPlacement(Placement):
         names = target_names(arguments, self._user)
         targets = [self._spec(f"`{name}`", target) for name, target in zip(names, arguments.targets, strict=True)]
         treedef = arguments.shape.treedef
-        marks = jax.tree.unflatten(treedef, range(treedef.num_leaves))
-        paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(marks)]
-        is_batch = [path[0].idx == 0 and path[1].idx in self._batch for path in paths]
+        args, kwargs = jax.tree.unflatten(treedef, range(treedef.num_leaves))
+        is_batch = [batch for _, batch in leaves_in(self._batch, args, kwargs)]
         return targets, [0 if is_batch[spot] else None for spot in arguments.shape.rest]
 
     def closed_axis(self, cell: Any) -> Any:
@@ -73,16 +81,16 @@ class DataParallel(JitFunction):
     Args:
         function: the step.
         mesh: the mesh.
-        batch: which positional arguments are batches.
+        batch: which arguments are batches.
         rules: from the name of an axis to that of the mesh.
     """
 
     transform = "data_parallel"
 
-    def __init__(self, function: Callable[..., Any], mesh: Mesh, batch: Sequence[int], rules: Rules) -> None:
+    def __init__(self, function: Callable[..., Any], mesh: Mesh, batch: Parameters, rules: Rules) -> None:
         super().__init__(function)
         self._lanes = LaneMesh.of(None, mesh, mesh.axis_names[0])
-        self._batch = frozenset(batch)
+        self._batch = batch
         self._rules = rules
 
     def placement(self, watch: Watch) -> Placement:
@@ -95,16 +103,28 @@ class DataParallel(JitFunction):
         return super().run_user(statics, args, kwargs)
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        names = iter(argument_names(jax.tree.structure((args, kwargs)), self.function))
-        for number, argument in enumerate(args):
-            for leaf in jax.tree.leaves(argument):
-                name, shape = next(names), np.shape(leaf)
-                if number in self._batch and (not shape or shape[0] % self._lanes.size):
-                    raise ShardingError(
-                        f"`data_parallel` divides the batch `{name}` of `{function_name(self.function)}` by "
-                        f"{self._lanes.size} devices along its first axis, but its shape is {shape}. Choose another "
-                        "batch size, drop what is left over, or name other arguments in `batch`."
-                    )
+        user, numbers = function_name(self.function), self._batch.numbers
+        if numbers and not self._batch.positions(len(args)) and not self._batch.names & kwargs.keys():
+            raise ShardingError(
+                f"`data_parallel` divides the arguments {', '.join(map(str, numbers))} of `{user}`, but the call has "
+                f"none of them: {len(args)} by position and {len(kwargs)} by name. Say in `batch` which are batches; "
+                "the first argument is number 0."
+            )
+        leaves = leaves_in(self._batch, args, kwargs)
+        names = argument_names(jax.tree.structure((args, kwargs)), self.function)
+        for name, (leaf, is_batch) in zip(names, leaves, strict=True):
+            if is_batch and is_graph_object(leaf):
+                raise ShardingError(
+                    f"`data_parallel` divides the arrays of a batch, but the batch `{name}` of `{user}` is of type "
+                    f"{type(leaf).__name__}. Pass its arrays, or name other arguments in `batch`."
+                )
+            shape = np.shape(leaf)
+            if is_batch and (not shape or shape[0] % self._lanes.size):
+                raise ShardingError(
+                    f"`data_parallel` divides the batch `{name}` of `{user}` by {self._lanes.size} devices along its "
+                    f"first axis, but its shape is {shape}. Choose another batch size, drop what is left over, or name "
+                    "other arguments in `batch`."
+                )
 
 
 def data_parallel(
@@ -123,14 +143,17 @@ def data_parallel(
     Args:
         step: takes the model and whole batches.
         mesh: the mesh; batches are divided along its first axis.
-        batch: which positional arguments are batches of arrays, whose first axis is divided.
+        batch: the positions of the arguments that are batches of arrays, whose first axis is divided. Those that are
+            passed by name are, too.
         rules: from the name of an axis of a State to the axis of the mesh that divides it, as in `place`.
 
     Returns:
         The compiled step, with all that `jit` gives one.
 
     Raises:
-        ShardingError: a batch or State does not divide, or an array was put on other devices.
+        ShardingError: a batch or State does not divide, none of the arguments is a batch, or an array was put on
+            other devices.
+        StateTypeError: `batch` is no whole number, and no sequence of these.
         ProcessError: another process does something else, or does it with something else.
 
     Example:
@@ -145,5 +168,10 @@ def data_parallel(
         >>> train(layer, jnp.ones((rows, 2)), jnp.zeros((rows, 3))).shape
         ()
     """
-    numbers = (batch,) if isinstance(batch, int) else tuple(batch)
-    return DataParallel(step, mesh, numbers, {} if rules is None else rules)
+    numbers = tuple(batch) if isinstance(batch, Sequence) else (batch,)
+    if not all(isinstance(number, int) for number in numbers):
+        raise StateTypeError(
+            f"`batch` of `data_parallel` says by their positions which arguments are batches, but it is {batch!r}. "
+            "Give it a number, or several."
+        )
+    return DataParallel(step, mesh, parameters(step, numbers, None, "static"), {} if rules is None else rules)

@@ -31,7 +31,7 @@ def make_mesh(
         The mesh, of the first devices where the shape has not room for all.
 
     Raises:
-        AxisError: the shape has not an axis for each name, or there are not so many devices.
+        AxisError: the shape has not an axis for each name, two names are the same, or there are not so many devices.
 
     Example:
         >>> import graphstate as gs, jax
@@ -46,6 +46,10 @@ def make_mesh(
             f"`make_mesh` needs a name for each axis, but `names` is {names!r}, and the shape is {sizes}"
             f"{' (all devices along one axis)' if shape is None else ''}. Give as many of both."
         )
+    if len(set(names)) < len(names):
+        raise AxisError(f"`make_mesh` needs another name for each axis, but `names` is {names!r}.")
+    if any(size < 1 for size in sizes):
+        raise AxisError(f"`make_mesh` needs at least one device along each axis, but the shape is {sizes}.")
     if math.prod(sizes) > len(found):
         raise AxisError(
             f"`make_mesh` needs {math.prod(sizes)} devices for the shape {sizes}, but there are {len(found)}. Choose a "

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import graphstate as gs
-from graphstate.errors import ShardingError
+from graphstate.errors import ShardingError, StateTypeError
 from graphstate.parallel import data_parallel, make_mesh, shard
 
 GRID = make_mesh((2, 4), ("data", "model"))
@@ -101,8 +101,34 @@ def test_random_numbers_and_optimizers_stay_where_the_first_call_has_put_them(ca
 
 
 @pytest.mark.parametrize(
+    ("batch", "by_name"), [(1, False), (1, True), (-1, False), ((0, 1), True)], ids=["position", "name", "end", "all"]
+)
+def test_a_batch_is_divided_however_it_is_passed(batch, by_name):
+    program = data_parallel(lambda scale, x: x * scale, make_mesh(), batch)
+    scale = jnp.ones((16, 1))
+    output = program(scale, x=X) if by_name else program(scale, X)
+    assert output.addressable_shards[0].data.shape == (2, 4)
+    np.testing.assert_array_equal(output, X)
+
+
+@pytest.mark.parametrize("batch", ["x", (0, "x"), 1.5])
+def test_batches_are_told_by_numbers(batch):
+    with pytest.raises(StateTypeError, match="by their positions which arguments are batches, but it is"):
+        data_parallel(step, GRID, batch)
+
+
+@pytest.mark.parametrize(
     ("call", "text"),
     [
+        (
+            lambda: data_parallel(step, GRID, 3)(Model(), X, Y),
+            r"the arguments 3 of `step`.* 3 by position and 0 by name",
+        ),
+        (
+            lambda: data_parallel(step, GRID, 0)(Model(), X, Y),
+            r"the batch `model` of `step` is of type Model\. Pass its",
+        ),
+        (lambda: data_parallel(step, GRID)(Model(), X, y=Y[:3]), r"batch `y` of `step` by 2 devices .* \(3, 2\)"),
         (lambda: data_parallel(step, GRID)(Model(), X[:3], Y[:3]), r"batch `x` of `step` by 2 devices .* \(3, 4\)"),
         (lambda: data_parallel(step, GRID)(Model(), jnp.float32(1), Y), r"batch `x` of `step` .* its shape is \(\)"),
         (

@@ -43,6 +43,8 @@ def test_what_comes_out_of_lanes_there_is_an_array_like_any_other():
         ({"shape": 16}, r"needs 16 devices for the shape \(16,\), but there are 8"),
         ({"shape": (2, 2)}, r"`names` is \('batch',\), and the shape is \(2, 2\)\. Give as many of both"),
         ({"names": ("a", "b")}, r"the shape is \(8,\) \(all devices along one axis\)"),
+        ({"shape": (2, 2), "names": ("a", "a")}, r"needs another name for each axis, but `names` is \('a', 'a'\)"),
+        ({"shape": (2, -1), "names": ("a", "b")}, r"at least one device along each axis, but the shape is \(2, -1\)"),
     ],
     ids=str,
 )
