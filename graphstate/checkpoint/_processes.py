@@ -46,13 +46,18 @@ def shared_array(array: Any) -> Any:
     return np.array(array) if isinstance(array, jax.Array) and is_local(array) else array
 
 
-def check_same(text: str) -> None:
-    """Refuses to go on where the processes are about to save different graphs."""
-    digests = _gathered(np.array([zlib.crc32(text.encode())], np.uint32))[:, 0]
-    if len(set(digests.tolist())) > 1:
-        different = np.flatnonzero(digests != digests[0]).tolist()
+def check_same(text: str, path: str) -> None:
+    """Refuses to go on where the processes are about to save different graphs, or to different places."""
+    digests = _gathered(np.array([zlib.crc32(each.encode()) for each in (path, text)], np.uint32))
+    elsewhere, other = (np.flatnonzero(column != column[0]).tolist() for column in digests.T)
+    if elsewhere:
         raise CheckpointError(
-            f"All processes must save the same graph, but what processes {different} save has other paths, shapes, "
+            f"All processes must save to the same path, but processes {elsewhere} save to another one than process 0; "
+            f"here it is {path}. Let the path depend on no process, and no time."
+        )
+    if other:
+        raise CheckpointError(
+            f"All processes must save the same graph, but what processes {other} save has other paths, shapes, "
             "dtypes or numbers than what process 0 saves. Build the same model in every process."
         )
 

@@ -51,7 +51,8 @@ def begin(path: str | os.PathLike[str], target: Any, call: str) -> Any:
     store = open_store(call)
     with together():
         manifest, arrays = manifest_of(target)
-    check_same(json.dumps(manifest.to_json(), sort_keys=True))
+    place = store.as_path(path)
+    check_same(json.dumps(manifest.to_json(), sort_keys=True), str(place))
     sums = all_sums(arrays)
     stored = {name: shared_array(array) for name, array in arrays.items() if array.size}
-    return store.start(store.as_path(path), stored, dataclasses.replace(manifest, sums=sums).to_json())
+    return store.start(place, stored, dataclasses.replace(manifest, sums=sums).to_json())

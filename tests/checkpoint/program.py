@@ -82,6 +82,11 @@ def main(directory: str) -> None:
     path = f"{directory}/wrong"
     text = error(CheckpointError, lambda: checkpoint.save(path, model(0) if process == 0 else {}))
     assert "processes [1] save" in text, text
+    text = error(CheckpointError, lambda: checkpoint.save(f"{path}{process}", model(0)))
+    assert f"processes [1] save to another one than process 0; here it is {path}{process}" in text, text
+    with checkpoint.Checkpoints(f"{directory}/steps") as checkpoints:
+        text = error(CheckpointError, lambda: checkpoints.save(process, model(0)))
+        assert "must save to the same path" in text, text
     text = error(CheckpointError, lambda: checkpoint.save(path, model(0, local=process)))
     assert "another value of 'host'" in text, text
     before = other["rows"].value
