@@ -4,6 +4,7 @@ After it `jax.devices()` are the devices of all processes, and an array may be s
 same script.
 """
 
+import atexit
 import os
 import socket
 from dataclasses import dataclass
@@ -108,6 +109,7 @@ def initialize(
         _check_free(options.get("coordinator_bind_address") or coordinator_address)
     options.setdefault("initialization_timeout", int(timeout))
     jax.distributed.initialize(coordinator_address, num_processes, process_id, **options)
+    atexit.register(agreement.leave)  # before what JAX has registered, which waits for the others
 
 
 def _take_seat(seat: Seat) -> None:
@@ -125,6 +127,7 @@ def _take_seat(seat: Seat) -> None:
         initialization_timeout=int(seat.timeout) + _MARGIN,
         shutdown_timeout_seconds=_FOR_EVER,
     )
+    atexit.register(agreement.leave)
 
 
 def _check_free(address: str) -> None:

@@ -137,8 +137,8 @@ def test_those_that_do_different_things_are_told_what_differs(monkeypatch: pytes
     for name, needed in DIFFERENCES.items():
         assert re.search(needed, told[0][name]), (name, told[0][name])
     assert alone == (
-        "`replicate` needs all processes, but after 6 s process 1 had not come to it (this is process 0). Let all "
-        "make the same calls in the same order, none of them alone; if one is only slow, wait longer (`--timeout` of "
+        "`replicate` needs all processes, but process 1 has ended without it (this is process 0). Let all make the "
+        "same calls in the same order, none of them alone; if one is only slow, wait longer (`--timeout` of "
         "`graphstate.launch`, `timeout=` of `parallel.initialize`)."
     )
 

@@ -18,6 +18,8 @@ GREETING = b"[Gloo] Rank 0 is connected to 7 peer ranks. Expected number of conn
         ([b"\r1/3", b"\r2/3", b"\r3/3"], ["3/3"]),
         ([b"ends as in DOS\r\n"], ["ends as in DOS"]),
         ([GREETING + b"\n" + b"said" + GREETING + b"\n"], ["said"]),
+        ([b"said" + GREETING + b"\n\n", b"\n"], ["said", ""]),
+        ([GREETING + GREETING + b"\n", b"\nsaid\n"], ["said"]),
     ],
 )
 def test_lines_come_whole(pieces: list[bytes], lines: list[str]) -> None:

@@ -6,6 +6,7 @@ first time, in words that are the same in every process, and goes on when all ha
 the service that `jax.distributed` has started, so that nothing is compiled for it, and waiting has an end.
 """
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -28,6 +29,8 @@ _SLICE: Final = 1.0
 """For how long a process waits without looking whether it was interrupted, in seconds."""
 _MARGIN: Final = 10.0
 """For how much longer the other processes wait for what the first has found out."""
+_ENDED: Final = "graphstate/ended"
+"""Where each process says that it has come to its end."""
 _TOLD: Final = 20_000
 """How many lines of an account are compared to find the first difference."""
 
@@ -65,10 +68,37 @@ class Agreement:
             structure = account.structure()
             known = (members, doing, structure)
             if each_time or known not in self._agreed:
-                question = _Question(words_of_all, members, self._asked[members], self.patience)
-                self._asked[members] += 1
+                question = self._question(words_of_all, members)
                 question.ask(doing, f"{structure} {account.values()}", account)
                 self._agreed.add(known)
+
+    def gather(self, doing: str, value: Any) -> list[Any]:
+        """What each process of the program says when all have come to the same.
+
+        Args:
+            doing: what this process is about to do, as messages call it.
+            value: what it says, as JSON can write it.
+
+        Raises:
+            ProcessError: another process does something else, or does not come.
+        """
+        words_of_all = shared_words()
+        if words_of_all is None:
+            return [value]
+        with self._lock:
+            return self._question(words_of_all, tuple(range(jax.process_count()))).gather(doing, value)
+
+    def leave(self) -> None:
+        """Says that this process has come to its end, so that no other waits for it."""
+        words_of_all = shared_words()
+        if words_of_all is not None:
+            with contextlib.suppress(jax.errors.JaxRuntimeError):  # who would have heard it is gone
+                words_of_all.key_value_set(f"{_ENDED}/{jax.process_index()}", "ended", allow_overwrite=True)
+
+    def _question(self, words_of_all: Any, members: tuple[int, ...]) -> "_Question":
+        question = _Question(words_of_all, members, self._asked[members], self.patience)
+        self._asked[members] += 1
+        return question
 
 
 agreement: Final = Agreement()
@@ -94,27 +124,36 @@ class _Question:
         Raises:
             ProcessError: they have not.
         """
+        first, *digests = self.gather(doing, digest)
+        others = [other for other, each in zip(self._others, digests, strict=True) if each != first]
+        if others:
+            raise self._differing(doing, others, account)
+
+    def gather(self, doing: str, value: Any) -> list[Any]:
+        """What each says, in their order.
+
+        Raises:
+            ProcessError: one does something else, or does not come.
+        """
         if self._me == self._first:
-            found = self._hear(doing, digest)
+            found = self._hear(doing, value)
             self._say("found", found)
         else:
-            self._say(str(self._me), [doing, digest])
-            found = self._heard("found", self._patience + _MARGIN)
+            self._say(str(self._me), [doing, value])
+            found = self._heard("found", self._first, self._patience + _MARGIN)
             if found is None:
                 raise self._missing(doing, [self._first])
-        if found == "same":
-            return
         kind, what = found
         if kind == "missing":
             raise self._missing(doing, what)
         if kind == "doing":
             raise self._doing(what)
-        raise self._differing(doing, what, account)
+        return list(what)
 
-    def _hear(self, doing: str, digest: str) -> Any:
+    def _hear(self, doing: str, value: Any) -> tuple[str, list[Any]]:
         """What the first process finds out from all others."""
         end = time.monotonic() + self._patience
-        told = {other: self._heard(str(other), max(end - time.monotonic(), 0.0)) for other in self._others}
+        told = {other: self._heard(str(other), other, max(end - time.monotonic(), 0.0)) for other in self._others}
         missing = [other for other, said in told.items() if said is None]
         if missing:
             return "missing", missing
@@ -122,17 +161,19 @@ class _Question:
         if elsewhere:
             other, what = next(iter(elsewhere.items()))
             return "doing", [doing, other, what]
-        others = [other for other, said in told.items() if said[1] != digest]
-        return ("differing", others) if others else "same"
+        return "all", [value, *(said[1] for said in told.values())]
 
     # Errors
 
     def _missing(self, doing: str, missing: list[int]) -> ProcessError:
-        who = ", ".join(map(str, missing))
+        ended = [other for other in missing if self._has_ended(other)]
+        who = ", ".join(map(str, ended or missing))
+        late = f"after {self._patience:g} s process {who} had not come to it"
+        what = f"process {who} has ended without it" if ended else late
         return ProcessError(
-            f"{doing} needs all processes, but after {self._patience:g} s process {who} had not come to it (this is "
-            f"process {self._me}). Let all make the same calls in the same order, none of them alone; if one is only "
-            "slow, wait longer (`--timeout` of `graphstate.launch`, `timeout=` of `parallel.initialize`)."
+            f"{doing} needs all processes, but {what} (this is process {self._me}). Let all "
+            "make the same calls in the same order, none of them alone; if one is only slow, wait longer (`--timeout` "
+            "of `graphstate.launch`, `timeout=` of `parallel.initialize`)."
         )
 
     def _doing(self, what: list[Any]) -> ProcessError:
@@ -148,8 +189,11 @@ class _Question:
         if self._me == self._first:
             self._say("account", _packed(account))
         if self._me == other:
-            self._say("difference", _differences(self._heard("account", self._patience), _unpacked(_packed(account))))
-        lines = self._heard("difference", self._patience) or []
+            self._say(
+                "difference",
+                _differences(self._heard("account", self._first, self._patience), _unpacked(_packed(account))),
+            )
+        lines = self._heard("difference", other, self._patience) or []
         return ProcessError(
             f"{doing} needs the same in all processes, but from process {self._first} to {other} it changes:\n"
             + some_of(lines)
@@ -162,11 +206,19 @@ class _Question:
     def _say(self, key: str, value: Any) -> None:
         self._words.key_value_set(f"{self._name}/{key}", json.dumps(value))
 
-    def _heard(self, key: str, patience: float) -> Any:
+    def _has_ended(self, other: int) -> bool:
+        try:
+            self._words.key_value_try_get(f"{_ENDED}/{other}")
+        except jax.errors.JaxRuntimeError:
+            return False
+        return True
+
+    def _heard(self, key: str, other: int, patience: float) -> Any:
         """What another process has said; None if it says nothing."""
         end = time.monotonic() + patience
+        has_ended = False
         while True:
-            left = end - time.monotonic()
+            left = 0.0 if has_ended else end - time.monotonic()
             try:
                 moment = int(1000 * min(max(left, 0), _SLICE)) + 1
                 found = self._words.blocking_key_value_get(f"{self._name}/{key}", moment)
@@ -175,6 +227,7 @@ class _Question:
                     raise _gone(error) from error
                 if left <= 0:
                     return None
+                has_ended = self._has_ended(other)  # what it has said before is looked for once more
             else:
                 return json.loads(found)
 

@@ -35,10 +35,20 @@ class Words:
                 raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: timed out")
             return self.told[key]
 
+    def key_value_try_get(self, key: str) -> str:
+        with self.changed:
+            if key not in self.told:
+                raise jax.errors.JaxRuntimeError("NOT_FOUND: no such key")
+            return self.told[key]
 
-def errors_of(said: dict[int, tuple[str, Account]], members: int, patience: float = 20.0) -> dict[int, str]:
+
+def errors_of(
+    said: dict[int, tuple[str, Account]], members: int, patience: float = 20.0, ended: int | None = None
+) -> dict[int, str]:
     """The error that each process gets which says something."""
     words, found = Words(), {}
+    if ended is not None:
+        words.key_value_set(f"graphstate/ended/{ended}", "ended")
 
     def ask(me: int, doing: str, account: Account) -> None:
         question = _Question(words, tuple(range(members)), 0, patience)
@@ -83,6 +93,18 @@ def test_all_hear_who_does_not_come() -> None:
         )
 
 
+def test_nobody_waits_for_one_that_has_ended() -> None:
+    errors = errors_of({0: ("`f`", account(1)), 2: ("`f`", account(1))}, 3, patience=1000.0, ended=1)
+    assert sorted(errors) == [0, 2]
+    assert all("needs all processes, but process 1 has ended without it" in told for told in errors.values())
+    errors = errors_of({1: ("`f`", account(1))}, 2, patience=1000.0, ended=0)
+    assert "needs all processes, but process 0 has ended without it (this is process 1)" in errors[1]
+
+
+def test_one_that_has_ended_after_it_had_come_is_not_missed() -> None:
+    assert errors_of({0: ("`f`", account(1)), 1: ("`f`", account(1))}, 2, ended=1) == {}
+
+
 def test_all_hear_who_has_come_to_another_call() -> None:
     errors = errors_of({0: ("`f`", account(1)), 1: ("`g`", account(1))}, 2)
     assert set(errors.values()) == {
@@ -94,7 +116,7 @@ def test_all_hear_who_has_come_to_another_call() -> None:
 def test_a_coordinator_that_is_gone_is_named() -> None:
     question = _Question(Words(broken=True), (0, 1), 0, 5.0)
     with pytest.raises(ProcessError) as raised:
-        question._heard("found", 1.0)
+        question._heard("found", 0, 1.0)
     assert str(raised.value) == (
         "Process 0, which coordinates the others, does not answer any more: it has ended, or the network between them "
         "is down. Look for its error. (UNAVAILABLE: connection reset)"
