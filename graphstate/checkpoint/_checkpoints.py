@@ -58,7 +58,7 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, in order; one that is still being written has none yet."""
+        """The steps that have a checkpoint, in order; one that is still being written has none yet (`wait` for it)."""
         found: list[int] = self._store.steps_in(self._directory)
         return found
 

@@ -12,15 +12,16 @@ import numpy as np
 from graphstate._compat import Tracer
 from graphstate._trace import outer_value, unpack
 from graphstate.errors import CheckpointError, DonatedError, StateTypeError, TraceContextError
-from graphstate.graph._heads import StaticHead
+from graphstate.graph._heads import NodeHead, StaticHead
 from graphstate.graph._path import Part, Path, show_path, write_path
 from graphstate.graph._select import shared
 from graphstate.graph._state import State
+from graphstate.graph._summary import summarize_value
 from graphstate.graph._walked import Walked, walk
 
 from ._records import ArrayRecord, decode, encode, is_key, take_apart
 
-__all__ = ["Entry", "Manifest", "manifest_of", "static_values"]
+__all__ = ["Entry", "Manifest", "manifest_of", "static_values", "walk_values"]
 
 FORMAT: Final = 1
 """The version of what `to_json` writes."""
@@ -84,15 +85,30 @@ class Manifest:
         )
 
 
-def manifest_of(target: Any) -> tuple[Manifest, dict[str, Any]]:
+def walk_values(target: Any, call: str) -> Walked:
+    """Walks a graph that has a place for values.
+
+    Raises:
+        StateTypeError: it has neither a Node nor a State nor an array.
+    """
+    flat = walk(target)
+    if not flat.leaves and not any(isinstance(head, NodeHead) for head in flat.graphdef.heads):
+        raise StateTypeError(
+            f"`{call}` needs a Node, or a pytree of Nodes, States and arrays, but {summarize_value(target)} of type "
+            f"{type(target).__name__} holds none. Give the object itself, not its class or what makes it."
+        )
+    return flat
+
+
+def manifest_of(target: Any, call: str) -> tuple[Manifest, dict[str, Any]]:
     """What is to be written of a graph: the manifest, without its checksums, and the arrays by name.
 
     Raises:
-        StateTypeError: the graph holds a `ShapeDtypeStruct`.
+        StateTypeError: the graph holds a `ShapeDtypeStruct`, or nothing that has a value.
         DonatedError: the buffer of an array is gone.
         TraceContextError: the graph holds a tracer.
     """
-    flat = walk(target)
+    flat = walk_values(target, call)
     arrays: dict[str, Any] = {}
     entries = []
     for place, leaf in zip(flat.graphdef.leaves, flat.leaves, strict=True):

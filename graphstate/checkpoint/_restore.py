@@ -21,8 +21,9 @@ from graphstate.graph._layout import layout_of
 from graphstate.graph._split import merge
 from graphstate.graph._state import State
 from graphstate.graph._update import update
-from graphstate.graph._walked import Walked, walk
+from graphstate.graph._walked import Walked
 
+from ._manifest import walk_values
 from ._match import Match, match, present_value
 from ._processes import together
 from ._records import ArrayRecord, array_records, leaves_of, plain, take_apart
@@ -55,6 +56,7 @@ def restore(path: str | os.PathLike[str], like: Any = None, *filters: Filter, st
         UpdateError: the checkpoint does not fit; `error.differences` has a line for each path.
         CheckpointError: there is no checkpoint, or it is damaged.
         FilterError: the filters select nothing of `like`.
+        StateTypeError: `like` holds nothing that has a value.
         TraceContextError: something is being traced.
         MissingPackageError: Orbax is not installed.
 
@@ -79,7 +81,7 @@ def restore(path: str | os.PathLike[str], like: Any = None, *filters: Filter, st
     with together():
         source = open_source(path, "checkpoint.restore")
         if like is not None:
-            flat = walk(like)
+            flat = walk_values(like, "checkpoint.restore")
             found = match(source.manifest, flat, filters)
             _check(found, strict, source)
     return _as_dict(source) if like is None else _into(like, flat, found, source)

@@ -29,6 +29,7 @@ def save(path: str | os.PathLike[str], target: Any) -> None:
 
     Raises:
         CheckpointError: the checkpoint could not be written, or the processes save different things.
+        StateTypeError: `target` holds nothing that has a value.
         DonatedError: a State has no value, its buffer was donated.
         TraceContextError: something is being traced.
         MissingPackageError: Orbax is not installed.
@@ -50,7 +51,7 @@ def begin(path: str | os.PathLike[str], target: Any, call: str) -> Any:
         raise TraceContextError(f"`{call}` writes values, but something is being traced. Call it outside.")
     store = open_store(call)
     with together():
-        manifest, arrays = manifest_of(target)
+        manifest, arrays = manifest_of(target, call)
     place = store.as_path(path)
     check_same(json.dumps(manifest.to_json(), sort_keys=True), str(place))
     sums = all_sums(arrays)

@@ -26,7 +26,7 @@ from graphstate.graph._path import show_path
 from graphstate.graph._state import State
 from graphstate.graph._walked import walk
 
-from ._placing import Plan, Rules, move, plan_by_rules
+from ._placing import Plan, Rules, check_rules, move, plan_by_rules
 
 __all__ = ["abstract", "init_sharded"]
 
@@ -49,7 +49,7 @@ def init_sharded(fn: Callable[..., Any], mesh: Mesh, rules: Rules) -> "ShardedBu
         on each call, and has `lower`, as `jit` has.
 
     Raises:
-        ShardingError: when it is called, as in `place`. Nothing is computed, and no State changes.
+        ShardingError: as in `place`; for what it builds when it is called. Nothing is computed, and no State changes.
 
     Example:
         >>> import graphstate as gs, jax, jax.numpy as jnp
@@ -61,6 +61,7 @@ def init_sharded(fn: Callable[..., Any], mesh: Mesh, rules: Rules) -> "ShardedBu
         >>> model.weight.value.addressable_shards[0].data.shape
         (3, 8)
     """
+    check_rules(rules, mesh)
     return ShardedBuild(fn, mesh, rules)
 
 
@@ -78,7 +79,7 @@ def abstract(fn: Callable[..., Any], mesh: Mesh, rules: Rules) -> Callable[..., 
         A function of the arguments of `fn`, which takes a `jax.ShapeDtypeStruct` for an array too. It changes no State.
 
     Raises:
-        ShardingError: when it is called, as in `place`.
+        ShardingError: as in `place`; for what it builds when it is called.
 
     Example:
         >>> import graphstate as gs, jax
@@ -86,6 +87,7 @@ def abstract(fn: Callable[..., Any], mesh: Mesh, rules: Rules) -> Callable[..., 
         >>> weight.shape, weight.sharding.is_fully_replicated
         ((2, 3), True)
     """
+    check_rules(rules, mesh)
 
     def build(*args: Any, **kwargs: Any) -> Any:
         built = graph.abstract(fn, *args, **kwargs)

@@ -23,7 +23,7 @@ from graphstate.graph import State
 from graphstate.graph._attributes import is_graph_object
 from graphstate.transform._jit import JitFunction, Parameters, parameters
 
-from ._placing import Rules, spec_by_rules
+from ._placing import Rules, check_rules, spec_by_rules
 
 __all__ = ["data_parallel"]
 
@@ -174,4 +174,6 @@ def data_parallel(
             f"`batch` of `data_parallel` says by their positions which arguments are batches, but it is {batch!r}. "
             "Give it a number, or several."
         )
-    return DataParallel(step, mesh, parameters(step, numbers, None, "static"), {} if rules is None else rules)
+    rules = {} if rules is None else rules
+    check_rules(rules, mesh)
+    return DataParallel(step, mesh, parameters(step, numbers, None, "static"), rules)

@@ -19,7 +19,7 @@ from graphstate.graph._attributes import is_graph_object
 from graphstate.graph._path import show_path
 from graphstate.graph._walked import walk
 
-__all__ = ["Plan", "Rules", "move", "place", "plan_by_rules", "replicate", "shard", "spec_by_rules"]
+__all__ = ["Plan", "Rules", "check_rules", "move", "place", "plan_by_rules", "replicate", "shard", "spec_by_rules"]
 
 Rules = Mapping[str, Any]
 Specs = Callable[[str, Any, tuple[int, ...]], PartitionSpec]
@@ -110,7 +110,23 @@ def place(node: Any, mesh: Mesh, rules: Rules) -> Any:
         >>> gs.parallel.place(weight, mesh, {"mlp": "model"}).value.addressable_shards[0].data.shape
         (3, 8)
     """
+    check_rules(rules, mesh)
     return _put("place", node, mesh, lambda name, metadata, shape: spec_by_rules(name, metadata, shape, rules, mesh))
+
+
+def check_rules(rules: Rules, mesh: Mesh) -> None:
+    """Refuses rules for another mesh, whether or not a State names the axes that they are for.
+
+    Raises:
+        ShardingError: a rule names no axis of the mesh.
+    """
+    for name, entry in rules.items():
+        for each in entry if isinstance(entry, tuple) else () if entry is None else (entry,):
+            if each not in mesh.axis_names:
+                raise ShardingError(
+                    f"The rule for {name!r} names {each!r}, but the axes of the mesh are "
+                    f"{', '.join(map(repr, mesh.axis_names))}. Name one of these, a tuple of them, or None."
+                )
 
 
 def spec_by_rules(name: str, metadata: Any, shape: tuple[int, ...], rules: Rules, mesh: Mesh) -> PartitionSpec:

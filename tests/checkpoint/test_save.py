@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import graphstate as gs
-from graphstate import checkpoint
+from graphstate import checkpoint, nn
 from graphstate.errors import DonatedError, StateTypeError, TraceContextError
 
 from .kept import Pair, all_bits, array, bits, spread, tied
@@ -158,6 +158,22 @@ def test_what_holds_no_values_is_refused(tmp_path):
     with pytest.raises(DonatedError, match="`held` cannot be saved: its array was deleted"):
         checkpoint.save(tmp_path / "it", gone)
     assert not (tmp_path / "it").exists()
+
+
+@pytest.mark.parametrize("nothing", [3, "text", {}, [], nn.Linear])
+def test_what_has_no_place_for_values_is_refused(nothing, tmp_path):
+    text = rf"needs a Node, or a pytree .*, but .* of type {type(nothing).__name__} holds none\. Give the object itself"
+    with pytest.raises(StateTypeError, match=rf"`checkpoint\.save` {text}"):
+        checkpoint.save(tmp_path / "a", nothing)
+    assert not (tmp_path / "a").exists()
+    checkpoint.save(tmp_path / "b", nn.Linear(2, 3))
+    with pytest.raises(StateTypeError, match=rf"`checkpoint\.restore` {text}"):
+        checkpoint.restore(tmp_path / "b", nothing)
+
+
+def test_a_node_without_values_is_saved(tmp_path):
+    checkpoint.save(tmp_path, nn.Identity())
+    assert isinstance(checkpoint.restore(tmp_path, nn.Identity()), nn.Identity)
 
 
 @pytest.mark.no_leak_check("leaks a tracer")

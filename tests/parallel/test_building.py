@@ -121,7 +121,7 @@ def test_it_may_be_called_while_a_function_is_traced():
     ("rules", "size", "text"),
     [
         (RULES, 6, r"Axis 0 of the State `copies/0/down` .* 4 devices \('model'\), .* \(6, 4\), and 6 is no multiple"),
-        ({"mlp": "expert"}, 8, "is to lie along 'expert', but the axes of the mesh are 'data', 'model'"),
+        ({"mlp": "expert"}, 8, "The rule for 'mlp' names 'expert', but the axes of the mesh are 'data', 'model'"),
         ({"mlp": "model", "embed": "model"}, 8, "two axes of the State `copies/0/.*` are to lie along 'model'"),
     ],
 )

@@ -131,6 +131,7 @@ def test_batches_are_told_by_numbers(batch):
         (lambda: data_parallel(step, GRID)(Model(), X, y=Y[:3]), r"batch `y` of `step` by 2 devices .* \(3, 2\)"),
         (lambda: data_parallel(step, GRID)(Model(), X[:3], Y[:3]), r"batch `x` of `step` by 2 devices .* \(3, 4\)"),
         (lambda: data_parallel(step, GRID)(Model(), jnp.float32(1), Y), r"batch `x` of `step` .* its shape is \(\)"),
+        (lambda: data_parallel(step, make_mesh(8), rules={"nothing": "model"}), "The rule for 'nothing' names 'model'"),
         (
             lambda: data_parallel(step, make_mesh(8), rules={"embed": "batch"})(Model(), X, Y),
             r"Axis 0 of `model.up` .* 8 devices .* 4 is no multiple of 8",

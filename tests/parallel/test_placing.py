@@ -83,6 +83,10 @@ def test_rules_say_for_names_of_axes_what_divides_them():
             lambda block: place(block, GRID, {"embed": "model", "mlp": "model"}),
             "two axes of the State `.*` are to lie along 'model'",
         ),
+        (
+            lambda block: place(block, GRID, {"nothing": ("data", "expert")}),
+            "The rule for 'nothing' names 'expert', but the axes of the mesh are 'data', 'model'. Name one of these, a",
+        ),
         (lambda block: place(block, LINE, {"embed": "batch"}), r"Axis 1 of the State `down` .* 4 is no multiple of 8"),
         (
             lambda block: place([block, gs.State(jnp.ones((2, 2)), axes=("embed",))], GRID, {"embed": "data"}),
