@@ -210,7 +210,7 @@ def assert_max_traces(function: Callable[..., Any] | None = None, /, n: int | No
         `double` may be traced once, but it is traced again. Since the trace before this has changed:
           x: float32[3] became float32[4]
         Keep it the same from call to call, make it an array, or allow more traces.
-    """  # noqa: E501, the text of an error
+    """
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise StateTypeError(
             f"`assert_max_traces` needs to know how often a function may be traced, as an int, but `n` is {n!r}. Write "
