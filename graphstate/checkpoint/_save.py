@@ -25,7 +25,8 @@ def save(path: str | os.PathLike[str], target: Any) -> None:
         path: the directory of the checkpoint; it is created, and its parents with it.
         target: a Node, or any pytree of Nodes and States, as `(model, optimizer)`. Numbers and text that are no values
             of States are static: they are compared with those of the model that is restored, and not written to it.
-            Keep a step that is to be restored in a State.
+            Keep a step that is to be restored in a State. Layers that were given no `rng` draw from
+            `graphstate.random.DEFAULT`: save that with them, if a run is to go on with the same draws.
 
     Raises:
         CheckpointError: the checkpoint could not be written, or the processes save different things.
