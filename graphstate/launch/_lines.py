@@ -7,6 +7,8 @@ __all__ = ["Lines"]
 
 _NOISE = re.compile(rb"\[Gloo\] Rank \d+ is connected to \d+ peer ranks\. Expected number of [^:]*? ranks is : \d+")
 """What each device is greeted with, on every new mesh: it may stand in the same line as something else."""
+_PIECE = re.compile(rb"\[Gloo\] Rank | is connected to | peer ranks\. Expected number of [^:]*? ranks is : ")
+"""What a greeting is written in, each piece by itself: those of several threads may be mixed."""
 
 
 class Lines:
@@ -40,8 +42,11 @@ class Lines:
         told, greetings = _NOISE.subn(b"", line)
         if greetings:
             self._owed += greetings - (not told)
-        elif not line and self._owed:
+        elif not line and self._owed > 0:
             self._owed -= 1
             return
-        if told or not line:
+        rest, pieces = _PIECE.subn(b"", told)
+        if pieces and not rest.strip(b"0123456789 "):
+            self._owed += told.count(b"[Gloo]") - 1
+        elif told or not line:
             self._take(told.decode(errors="replace").rstrip("\r").rpartition("\r")[2])

@@ -80,7 +80,7 @@ def main(directory: str) -> None:
 
     # What cannot be
     path = f"{directory}/wrong"
-    text = error(CheckpointError, lambda: checkpoint.save(path, model(0) if process == 0 else {}))
+    text = error(CheckpointError, lambda: checkpoint.save(path, model(0) if process == 0 else gs.Node()))
     assert "processes [1] save" in text, text
     text = error(CheckpointError, lambda: checkpoint.save(f"{path}{process}", model(0)))
     assert f"processes [1] save to another one than process 0; here it is {path}{process}" in text, text

@@ -20,6 +20,7 @@ GREETING = b"[Gloo] Rank 0 is connected to 7 peer ranks. Expected number of conn
         ([GREETING + b"\n" + b"said" + GREETING + b"\n"], ["said"]),
         ([b"said" + GREETING + b"\n\n", b"\n"], ["said", ""]),
         ([GREETING + GREETING + b"\n", b"\nsaid\n"], ["said"]),
+        ([b"[Gloo] Rank [Gloo] Rank 00 is connected to  is connected to 77" + GREETING[31:] + b"\n\n", b"7\n"], ["7"]),
     ],
 )
 def test_lines_come_whole(pieces: list[bytes], lines: list[str]) -> None:
