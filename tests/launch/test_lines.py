@@ -12,6 +12,7 @@ GREETING = b"[Gloo] Rank 0 is connected to 7 peer ranks. Expected number of conn
     [
         ([b"one\ntw", b"o\n"], ["one", "two"]),
         ([b"no end"], ["no end"]),
+        ([b"3 is connected to 5\n"], ["3 is connected to 5"]),
         ([b"\n\n"], ["", ""]),
         ([b"caf\xc3", b"\xa9\n", b"\xff\n"], ["café", "\ufffd"]),
         ([b"1/3\r", b"2/3\r3/3", b"\n"], ["3/3"]),

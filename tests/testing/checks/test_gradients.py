@@ -95,3 +95,16 @@ def test_remat_finds_a_function_that_changes_from_run_to_run() -> None:
 
     with pytest.raises(PropertyError, match=r"check_remat: .*`checkpoint` changes it"):
         gst.check_remat(function, CASE)
+
+
+def test_in_doubles_a_gradient_is_measured_by_gradients_and_not_by_what_the_function_returns() -> None:
+    @jax.custom_vjp
+    def large(x):
+        return 1e9 + x
+
+    def backward(size, cotangent):
+        return (cotangent * (1 + 1e-9 * size),)
+
+    large.defvjp(lambda x: (large(x), len(x)), backward)
+    with jax.enable_x64(True), pytest.raises(PropertyError, match=r"gradient \[0\]: lane 0"):
+        gst.check_grad(large, gst.BatchCase(2, (np.float64([1, 2]),)), batched=True)
