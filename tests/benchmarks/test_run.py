@@ -9,7 +9,7 @@ import pytest
 
 from tests.benchmarks.running import ROOT, run
 
-pytest.importorskip("matplotlib")
+pytest.importorskip("matplotlib", reason="is part of the extra `test`")
 
 PNG = b"\x89PNG"
 

@@ -238,7 +238,7 @@ def test_split_merge_clone_and_pickle_keep_the_names():
 
 
 def test_an_optimizer_made_in_lanes_has_the_names_of_its_parameters():
-    optax = pytest.importorskip("optax")
+    optax = pytest.importorskip("optax", reason="is part of the extra `test`")
     members = gs.vmap(make, axis_name="member")(SCALES)
 
     def build(layer):
